@@ -1,0 +1,1 @@
+//! Tokenised corpora: generated or read from local files, memory-mapped in rows.

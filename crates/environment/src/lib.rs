@@ -1,0 +1,1 @@
+//! The Python environment of the worker: set up, find, check.

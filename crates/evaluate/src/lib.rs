@@ -1,0 +1,1 @@
+//! One evaluation: plan, worker protocol, clock, reference, verdict, report.

@@ -1,0 +1,1 @@
+//! Comparison of tensors given as bytes.

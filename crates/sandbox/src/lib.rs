@@ -1,0 +1,1 @@
+//! Starting, freezing, limiting and killing an untrusted process.

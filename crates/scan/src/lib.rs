@@ -1,0 +1,1 @@
+//! The static scan of a submission's Python source.

@@ -1,0 +1,1 @@
+//! What is kept: submissions, evaluations and checks in SQLite.

@@ -1,0 +1,3 @@
+//! Development tasks: test, tidy.
+
+fn main() {}
