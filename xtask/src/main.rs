@@ -1,3 +1,48 @@
-//! Development tasks: test, tidy.
+//! Development tasks: `cargo xtask tidy` and `cargo xtask test`.
+//!
+//! Everything here works on the checkout that it was built from, needs no terminal, and changes
+//! tracked files only where `--fix` asks for it.
 
-fn main() {}
+mod command;
+mod step;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Development tasks of crusades.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Check what the compiler does not: format, lints, dependency direction, generated files,
+    /// sources, specification.
+    Tidy {
+        /// Rewrite what can be rewritten: the format and the generated files.
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Run everything that has to pass: tidy, build, the Python environment, all tests.
+    Test {
+        /// Leave out tidy.
+        #[arg(long)]
+        no_tidy: bool,
+        /// Do not set up the Python environment; tests that need PyTorch are skipped where there
+        /// is none.
+        #[arg(long)]
+        skip_environment: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match Task::parse() {
+        Task::Tidy { fix } => tidy::run(fix),
+        Task::Test {
+            no_tidy,
+            skip_environment,
+        } => test::run(!no_tidy, !skip_environment),
+    }
+}
