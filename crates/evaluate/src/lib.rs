@@ -1,1 +1,29 @@
 //! One evaluation: plan, worker protocol, clock, reference, verdict, report.
+//!
+//! The submission runs in a worker of its own, in a sandbox; clock, seeds, data, reference and
+//! verdict are in this process, out of its reach. This crate knows nothing of chains and stores.
+//!
+//! Entry points: [`Round::prepare`] makes the reference runs, [`Round::judge`] judges one submission
+//! in the round, [`bench::compare`] measures speed alone.
+
+pub mod bench;
+pub mod benchmark;
+mod bundle;
+pub mod clock;
+mod failure;
+mod judge;
+pub mod layout;
+mod load;
+pub mod plan;
+pub mod protocol;
+pub mod report;
+mod round;
+pub mod verdict;
+pub mod worker;
+
+pub use bundle::BASELINE;
+pub use judge::{Submission, refused_by_scan, scan};
+pub use layout::LayoutError;
+pub use plan::{PlanError, Seed};
+pub use round::{Event, Interpreter, Observer, Round, RoundError, Settings, base_of};
+pub use worker::WorkerError;

@@ -1,0 +1,162 @@
+//! The flags of every command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit_code;
+
+/// Runs a competition in which the fastest honest PyTorch training code wins.
+#[derive(Debug, Parser)]
+#[command(name = "crusades", version, about, after_help = exit_code::HELP)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Judge a train.py as a validator does: scan, run, verify, score
+    #[command(after_help = exit_code::HELP)]
+    Verify(Verify),
+    /// Measure the speed of a train.py against the baseline, without verifying it
+    #[command(after_help = exit_code::HELP)]
+    Bench(Bench),
+    /// Look for what a validator refuses without running anything
+    #[command(after_help = exit_code::HELP)]
+    Scan(Scan),
+    /// Judge six example submissions, three of them honest, and show the leaderboard
+    #[command(after_help = exit_code::HELP)]
+    Demo(Demo),
+    /// Set up or examine the Python environment of the worker
+    #[command(subcommand, after_help = exit_code::HELP)]
+    Env(Env),
+}
+
+/// Flags of all commands that run something.
+#[derive(Debug, Args)]
+pub(crate) struct Evaluation {
+    /// Rules of the competition: a file, or `tiny` for the small profile that ships with the program
+    #[arg(long, value_name = "FILE", default_value = "tiny")]
+    pub(crate) hparams: PathBuf,
+    /// An existing Python with torch, transformers and safetensors, in place of the environment that
+    /// this program makes
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// CPU threads of the worker [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: Option<u32>,
+    /// Repeat a round: its seed as 64 hexadecimal digits [default: drawn at random]
+    #[arg(long, value_name = "HEX")]
+    pub(crate) seed: Option<String>,
+    /// Run even where submissions cannot be isolated well
+    #[arg(long)]
+    pub(crate) allow_weak_sandbox: bool,
+    /// Isolate as a weaker machine would (2 or 3), to try it out
+    #[arg(long, value_name = "TIER", hide = true, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub(crate) force_sandbox_tier: Option<u8>,
+    /// Print results only
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The submission
+    #[arg(value_name = "train.py")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) evaluation: Evaluation,
+    /// Number of timed runs [default: evaluation_runs of the hparams]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: Option<u32>,
+    /// Print one JSON document (schema/report.json) on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write report, log, hparams and the code that ran to this folder, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The submission
+    #[arg(value_name = "train.py")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) evaluation: Evaluation,
+    /// Pairs of runs: baseline, submission, baseline, submission, ...
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) pairs: u32,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `scan`.
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    /// The submissions
+    #[arg(value_name = "train.py", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Number of GPUs of an evaluation; more than one needs get_strategy()
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) num_gpus: u32,
+    /// A policy file in place of the built-in policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) evaluation: Evaluation,
+    /// Number of timed runs of each submission [default: evaluation_runs of the hparams]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: Option<u32>,
+    /// SQLite database that keeps the results [default: demo.db in the user's data folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: Option<PathBuf>,
+}
+
+/// Commands on the environment.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Env {
+    /// Download and install what the worker needs; repeats nothing that is there
+    Setup(EnvSetup),
+    /// Say what is there: versions, GPU, sandbox, disk
+    Check(EnvCheck),
+}
+
+/// Flags of `env setup`.
+#[derive(Debug, Args)]
+pub(crate) struct EnvSetup {
+    /// The interpreter to build the environment with [default: the newest supported one on PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Print results only
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Also print what the installer prints
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+}
+
+/// Flags of `env check`.
+#[derive(Debug, Args)]
+pub(crate) struct EnvCheck {
+    /// An existing interpreter to examine in place of the environment
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}

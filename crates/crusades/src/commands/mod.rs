@@ -1,0 +1,23 @@
+//! One file per command.
+
+mod bench;
+mod demo;
+mod env;
+mod evaluation;
+mod scan;
+mod verify;
+
+use crate::cli::Command;
+use crate::complaint::Complaint;
+use crate::exit_code::Code;
+
+/// Carries out a command.
+pub(crate) fn run(command: Command) -> Result<Code, Complaint> {
+    match command {
+        Command::Verify(flags) => verify::run(&flags),
+        Command::Bench(flags) => bench::run(&flags),
+        Command::Scan(flags) => scan::run(&flags),
+        Command::Demo(flags) => demo::run(&flags),
+        Command::Env(flags) => env::run(&flags),
+    }
+}

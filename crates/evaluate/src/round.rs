@@ -1,0 +1,523 @@
+//! A round: one seed, one set of initial weights, and the reference's results, which all
+//! submissions judged in the round share.
+//!
+//! The reference is the project's baseline, run by a worker of its own; that worker has ended before
+//! any submission starts, and its results never leave this process.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant as Timer};
+
+use crusades_core::{ErrorCode, Hparams};
+use crusades_corpus::{Corpus, Progress};
+use crusades_sandbox::{Limits, SealedMemory, Tier};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::benchmark::{self, BenchmarkError, Model};
+use crate::bundle::BASELINE;
+use crate::layout::{Layout, LayoutError};
+use crate::plan::{Plan, PlanError, PlanShape, RunPlan, Seed, WARM_UP_STEPS, hex};
+use crate::protocol::{TensorDescription, Versions};
+use crate::report::{Phase, PlanRecord};
+use crate::verdict;
+use crate::worker::{RunOrder, RunOutput, Worker, WorkerError, WorkerSetup};
+
+/// The interpreter that workers run on.
+#[derive(Clone, Debug)]
+pub struct Interpreter {
+    /// Its path.
+    pub program: PathBuf,
+    /// Files of the host that it needs.
+    pub read_only_paths: Vec<PathBuf>,
+}
+
+/// Everything that is decided before a round.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The rules.
+    pub hparams: Hparams,
+    /// Folder that relative paths in the rules start at.
+    pub base: PathBuf,
+    /// Folder for tokenised corpora.
+    pub cache: PathBuf,
+    /// The interpreter.
+    pub interpreter: Interpreter,
+    /// CPU threads of a worker.
+    pub threads: u32,
+    /// The weakest sandbox that will do.
+    pub minimum_tier: Tier,
+    /// Exactly this tier, for tests.
+    pub force_tier: Option<Tier>,
+}
+
+/// What a round tells about its progress.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Something begins that takes a while.
+    Started(&'a str),
+    /// How far it is, from 0 to 1.
+    Progress(f64),
+    /// It has ended.
+    Finished {
+        /// The name that it began with, in the past tense.
+        what: &'a str,
+        /// Seconds that it took.
+        seconds: f64,
+    },
+}
+
+/// Whoever wants to know.
+pub type Observer<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// Why there is no round.
+#[derive(Debug, Error)]
+pub enum RoundError {
+    /// The model or the corpus is not there.
+    #[error("the benchmark is not usable")]
+    Model(#[source] BenchmarkError),
+    /// The corpus is not there or not usable.
+    #[error("the corpus is not usable")]
+    Data(#[source] BenchmarkError),
+    /// The corpus is too small.
+    #[error("the corpus is not usable")]
+    Plan(#[source] PlanError),
+    /// A token is not in the model's vocabulary.
+    #[error(
+        "the corpus is not usable: it has token {token}, and the model's vocabulary ends at \
+         {vocabulary}; tokenizer and model do not belong together"
+    )]
+    Vocabulary {
+        /// The token.
+        token: u32,
+        /// Number of tokens that the model knows.
+        vocabulary: u64,
+    },
+    /// The model's tensors are not supported.
+    #[error("the model is not supported")]
+    Layout(#[source] LayoutError),
+    /// More than one accelerator is asked for.
+    #[error("`docker.num_gpus` is {0}, and evaluation on several GPUs is not supported yet")]
+    SeveralGpus(u32),
+    /// The trusted worker failed.
+    #[error("the reference failed: {stage}")]
+    Reference {
+        /// What it was doing.
+        stage: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<WorkerError>,
+    },
+    /// The reference computed NaN or infinite values.
+    #[error("the reference failed: its loss in run {run} is {loss}")]
+    ReferenceLoss {
+        /// The run, from 1.
+        run: u32,
+        /// Its loss.
+        loss: f64,
+    },
+    /// Shared memory for the initial weights could not be had.
+    #[error("no memory for the initial weights")]
+    Memory(#[source] std::io::Error),
+    /// The hparams could not be written as JSON.
+    #[error("the hparams could not be serialised")]
+    Hparams(#[source] serde_json::Error),
+}
+
+impl RoundError {
+    /// The code under which an evaluation records it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Model(_) | Self::Layout(_) | Self::SeveralGpus(_) => ErrorCode::ModelLoadFailed,
+            Self::Data(_) | Self::Plan(_) | Self::Vocabulary { .. } => ErrorCode::DataLoadFailed,
+            Self::Reference { source, .. } => match **source {
+                WorkerError::Start(_) | WorkerError::Control(_) => ErrorCode::SandboxFailed,
+                _ => ErrorCode::ReferenceFailed,
+            },
+            Self::ReferenceLoss { .. } | Self::Memory(_) | Self::Hparams(_) => {
+                ErrorCode::ReferenceFailed
+            }
+        }
+    }
+}
+
+/// What the reference did in one run.
+#[derive(Debug)]
+pub(crate) struct ReferenceRun {
+    pub(crate) loss: f64,
+    pub(crate) results: Vec<u8>,
+}
+
+/// The benchmark as it is loaded: what a worker needs before it can run anything.
+#[derive(Debug)]
+pub(crate) struct Benchmark {
+    pub(crate) settings: Settings,
+    pub(crate) plan: Plan,
+    pub(crate) corpus: Corpus,
+    pub(crate) setup: WorkerSetup,
+    pub(crate) layout: Layout,
+    pub(crate) initial: SealedMemory,
+    pub(crate) parameters: u64,
+    pub(crate) vocabulary: u64,
+    pub(crate) device: String,
+    pub(crate) versions: Versions,
+    pub(crate) peak_tflops: f64,
+    pub(crate) phases: Vec<Phase>,
+}
+
+/// A round, ready to judge.
+#[derive(Debug)]
+pub struct Round {
+    pub(crate) benchmark: Benchmark,
+    pub(crate) references: Vec<ReferenceRun>,
+    pub(crate) record: PlanRecord,
+}
+
+impl Benchmark {
+    /// Loads model and corpus, draws the plan, and starts the trusted worker, which fixes the
+    /// initial weights. The worker has the baseline loaded when it is returned.
+    pub(crate) fn prepare(
+        settings: Settings,
+        seed: Seed,
+        runs: u32,
+        observer: Observer<'_>,
+    ) -> Result<(Self, Worker), RoundError> {
+        let hparams = &settings.hparams;
+        if hparams.docker.num_gpus > 1 {
+            return Err(RoundError::SeveralGpus(hparams.docker.num_gpus));
+        }
+        let mut phases = Phases::default();
+        let model = Model::find(hparams, &settings.base).map_err(RoundError::Model)?;
+        let corpus = phases.time("Loaded the corpus", observer, |observer| {
+            benchmark::load_corpus(
+                hparams,
+                &settings.base,
+                &settings.cache,
+                &model,
+                &mut |step| {
+                    if let Progress::Tokenising { share, .. } = step {
+                        observer(Event::Progress(share));
+                    }
+                },
+            )
+            .map_err(RoundError::Data)
+        })?;
+        let shape = PlanShape {
+            corpus_rows: corpus.rows() as u64,
+            steps: hparams.eval_steps,
+            batch_size: hparams.benchmark_batch_size,
+            sequence_length: hparams.benchmark_sequence_length,
+            runs,
+        };
+        let plan = Plan::new(seed, shape).map_err(RoundError::Plan)?;
+        let setup = worker_setup(&settings, &model, plan.initial_weights_seed)?;
+        let reference = |stage| {
+            move |source| RoundError::Reference {
+                stage,
+                source: Box::new(source),
+            }
+        };
+        let mut worker = phases.time("Started the reference worker", observer, |_| {
+            Worker::start(&setup).map_err(reference("its model did not load"))
+        })?;
+        let ready = worker.ready().clone();
+        check_vocabulary(&corpus, &plan, ready.vocabulary)?;
+        let layout = Layout::new(&ready.tensors, asked_rows(&plan), ready.vocabulary)
+            .map_err(RoundError::Layout)?;
+        let peak_tflops = match hparams.mfu.gpu_peak_tflops {
+            Some(peak) => peak,
+            None => phases.time("Measured the machine's peak", observer, |_| {
+                worker
+                    .measure_peak()
+                    .map_err(reference("the peak was not measured"))
+            })?,
+        };
+        let initial = phases.time("Fixed the initial weights", observer, |_| {
+            let failed = || reference("the initial weights were not had");
+            worker
+                .share_memory(&layout, batch_bytes(hparams))
+                .map_err(failed())?;
+            let weights = worker.dump_weights().map_err(failed())?;
+            let initial =
+                SealedMemory::create("initial weights", &weights).map_err(RoundError::Memory)?;
+            worker.give_initial_weights(&initial).map_err(failed())?;
+            worker.load_code(BASELINE).map_err(failed())?;
+            Ok(initial)
+        })?;
+        let benchmark = Self {
+            parameters: ready.parameters,
+            vocabulary: ready.vocabulary,
+            device: ready.device,
+            versions: ready.versions,
+            phases: phases.list,
+            settings,
+            plan,
+            corpus,
+            setup,
+            layout,
+            initial,
+            peak_tflops,
+        };
+        Ok((benchmark, worker))
+    }
+
+    /// A worker that has the initial weights and the submission.
+    pub(crate) fn start_submission(&self) -> Result<Worker, WorkerError> {
+        let mut worker = Worker::start(&self.setup)?;
+        let tensors: &[TensorDescription] = &worker.ready().tensors;
+        let slots = self.layout.slots();
+        let same = tensors.len() == slots.len()
+            && tensors.iter().zip(slots).all(|(tensor, slot)| {
+                (&tensor.name, &tensor.dtype, &tensor.shape)
+                    == (&slot.name, &slot.dtype, &slot.shape)
+            });
+        if !same {
+            return Err(WorkerError::Protocol(
+                "its model is not the reference's".to_owned(),
+            ));
+        }
+        worker.share_memory(&self.layout, batch_bytes(&self.settings.hparams))?;
+        worker.give_initial_weights(&self.initial)?;
+        Ok(worker)
+    }
+
+    /// The batches of these rows, as a worker gets them.
+    pub(crate) fn batches(&self, rows: &[u64]) -> Vec<u8> {
+        let length = self.corpus.sequence_length();
+        let mut bytes = Vec::with_capacity(rows.len() * length * size_of::<i64>());
+        for &row in rows {
+            // Rows of a plan exist in its corpus, whose length is a usize.
+            for &token in self.corpus.row(usize::try_from(row).unwrap_or(usize::MAX)) {
+                bytes.extend_from_slice(&i64::from(token).to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// The untimed run before a worker's first timed one.
+    pub(crate) fn warm_up(
+        &self,
+        worker: &mut Worker,
+        run: &RunPlan,
+    ) -> Result<RunOutput, WorkerError> {
+        let batches = self.batches(&run.warm_up_rows);
+        let nonces = [run.nonce(0), run.nonce(1)];
+        worker.run(&RunOrder {
+            noise_seed: Some(run.warm_up_noise_seed),
+            batches: &batches,
+            steps: WARM_UP_STEPS,
+            ..self.order(run, [&nonces[0], &nonces[1]])
+        })
+    }
+
+    /// The timed run; `attempt` counts its repetitions.
+    pub(crate) fn timed(
+        &self,
+        worker: &mut Worker,
+        run: &RunPlan,
+        attempt: u32,
+    ) -> Result<RunOutput, WorkerError> {
+        let batches = self.batches(&run.rows);
+        let nonces = [run.nonce(2 + 2 * attempt), run.nonce(3 + 2 * attempt)];
+        worker.run(&RunOrder {
+            batches: &batches,
+            ..self.order(run, [&nonces[0], &nonces[1]])
+        })
+    }
+
+    fn order<'a>(&self, run: &'a RunPlan, nonces: [&'a str; 2]) -> RunOrder<'a> {
+        let hparams = &self.settings.hparams;
+        RunOrder {
+            noise_seed: None,
+            batches: &[],
+            steps: hparams.eval_steps,
+            batch_size: hparams.benchmark_batch_size,
+            sequence_length: hparams.benchmark_sequence_length,
+            logit_rows: &run.logit_rows,
+            nonces,
+            timeout: self.setup.phase_timeout,
+        }
+    }
+}
+
+impl Round {
+    /// Prepares a round of `hparams.evaluation_runs` runs: model, corpus, plan, and all reference
+    /// runs.
+    ///
+    /// # Errors
+    /// [`RoundError`]; none of them is the fault of a submission.
+    pub fn prepare(
+        settings: Settings,
+        seed: Seed,
+        observer: Observer<'_>,
+    ) -> Result<Self, RoundError> {
+        let runs = settings.hparams.evaluation_runs;
+        let (mut benchmark, mut worker) = Benchmark::prepare(settings, seed, runs, observer)?;
+        let mut references = Vec::with_capacity(benchmark.plan.runs.len());
+        let mut phases = Phases::default();
+        for run in &benchmark.plan.runs {
+            let number = run.index + 1;
+            let name = format!("Made reference run {number} of {runs}");
+            let reference = phases.time(&name, observer, |_| {
+                let output = benchmark.timed(&mut worker, run, 0).map_err(|source| {
+                    RoundError::Reference {
+                        stage: "a run did not end well",
+                        source: Box::new(source),
+                    }
+                })?;
+                let loss = verdict::reported_loss(&output.trained);
+                if !loss.is_finite() {
+                    return Err(RoundError::ReferenceLoss { run: number, loss });
+                }
+                Ok(ReferenceRun {
+                    loss,
+                    results: output.results,
+                })
+            })?;
+            references.push(reference);
+        }
+        worker.stop().map_err(|source| RoundError::Reference {
+            stage: "its worker did not end",
+            source: Box::new(source),
+        })?;
+        benchmark.phases.append(&mut phases.list);
+        let record = plan_record(&benchmark)?;
+        Ok(Self {
+            benchmark,
+            references,
+            record,
+        })
+    }
+
+    /// What the round asks of every submission.
+    #[must_use]
+    pub fn record(&self) -> &PlanRecord {
+        &self.record
+    }
+
+    /// Times of the preparation.
+    #[must_use]
+    pub fn phases(&self) -> &[Phase] {
+        &self.benchmark.phases
+    }
+}
+
+/// Times of named parts, told to an observer as they happen.
+#[derive(Debug, Default)]
+pub(crate) struct Phases {
+    pub(crate) list: Vec<Phase>,
+}
+
+impl Phases {
+    /// Does `work` and records its time under `name`, whether it succeeds or not.
+    pub(crate) fn time<T, E>(
+        &mut self,
+        name: &str,
+        observer: &mut dyn FnMut(Event<'_>),
+        work: impl FnOnce(&mut dyn FnMut(Event<'_>)) -> Result<T, E>,
+    ) -> Result<T, E> {
+        observer(Event::Started(name));
+        let began = Timer::now();
+        let outcome = work(observer);
+        let seconds = began.elapsed().as_secs_f64();
+        self.list.push(Phase {
+            name: name.to_owned(),
+            seconds,
+        });
+        if outcome.is_ok() {
+            observer(Event::Finished {
+                what: name,
+                seconds,
+            });
+        }
+        outcome
+    }
+}
+
+fn worker_setup(
+    settings: &Settings,
+    model: &Model,
+    initial_weights_seed: u64,
+) -> Result<WorkerSetup, RoundError> {
+    let hparams = &settings.hparams;
+    Ok(WorkerSetup {
+        python: settings.interpreter.program.clone(),
+        read_only_paths: settings.interpreter.read_only_paths.clone(),
+        model_mounts: model.mounts().map_err(RoundError::Model)?,
+        model: model.source(initial_weights_seed),
+        optimizer: hparams.optimizer_provided.then_some(hparams.optimizer),
+        threads: settings.threads,
+        limits: Limits {
+            memory_bytes: hparams.memory_limit_bytes(),
+            storage_bytes: hparams.shm_size_bytes(),
+            ..Limits::default()
+        },
+        minimum_tier: settings.minimum_tier,
+        force_tier: settings.force_tier,
+        phase_timeout: Duration::from_secs(hparams.eval_timeout),
+        num_gpus: hparams.docker.num_gpus,
+    })
+}
+
+/// Every token that the plan hands out must be in the model's vocabulary: a lookup beyond it is
+/// undefined on a GPU.
+fn check_vocabulary(corpus: &Corpus, plan: &Plan, vocabulary: u64) -> Result<(), RoundError> {
+    let rows = plan
+        .runs
+        .iter()
+        .flat_map(|run| run.rows.iter().chain(&run.warm_up_rows));
+    for &row in rows {
+        let row = corpus.row(usize::try_from(row).unwrap_or(usize::MAX));
+        if let Some(&token) = row.iter().find(|&&token| u64::from(token) >= vocabulary) {
+            return Err(RoundError::Vocabulary { token, vocabulary });
+        }
+    }
+    Ok(())
+}
+
+fn asked_rows(plan: &Plan) -> usize {
+    plan.runs.first().map_or(0, |run| run.logit_rows.len())
+}
+
+/// Room for the batches of a timed run or of a warm-up, whichever is larger.
+fn batch_bytes(hparams: &Hparams) -> usize {
+    let steps = hparams.eval_steps.max(WARM_UP_STEPS) as usize;
+    steps
+        * hparams.benchmark_batch_size as usize
+        * hparams.benchmark_sequence_length as usize
+        * size_of::<i64>()
+}
+
+fn plan_record(benchmark: &Benchmark) -> Result<PlanRecord, RoundError> {
+    let hparams = &benchmark.settings.hparams;
+    let text = serde_json::to_vec(hparams).map_err(RoundError::Hparams)?;
+    Ok(PlanRecord {
+        seed: benchmark.plan.seed.to_hex(),
+        hparams_digest: sha256(&text),
+        model: hparams.benchmark_model_name.clone(),
+        parameters: benchmark.parameters,
+        initial_state_digest: sha256(benchmark.initial.as_slice()),
+        dataset: hparams.benchmark_dataset_name.clone(),
+        data_digest: benchmark.corpus.digest(),
+        steps: hparams.eval_steps,
+        batch_size: hparams.benchmark_batch_size,
+        sequence_length: hparams.benchmark_sequence_length,
+        peak_tflops: benchmark.peak_tflops,
+        peak_measured: hparams.mfu.gpu_peak_tflops.is_none(),
+    })
+}
+
+/// SHA-256 in hexadecimal.
+#[must_use]
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// The folder that relative paths of the hparams in `file` start at.
+#[must_use]
+pub fn base_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}

@@ -1,0 +1,209 @@
+"""The state of one worker between messages, and what each message makes it do."""
+
+import platform
+import time
+
+import protocol
+
+# Taken now: the submission can replace the names in `time` later.
+_clock = time.perf_counter
+
+
+class Session:
+    """One conversation: greeting, memory, code, then runs."""
+
+    def answer(self, message: dict, descriptors: list[int]) -> dict:
+        """Does what `message` asks, and returns the reply."""
+        kind = message["type"]
+        if kind == "hello":
+            return self._hello(message)
+        if kind == "measure_peak":
+            return {"type": "peak", "tflops": self._measure_peak()}
+        if kind == "memory":
+            return self._memory(message, descriptors)
+        if kind == "initial":
+            self._initial = self._shared.Region(descriptors[0], writable=False)
+            return {"type": "mapped"}
+        if kind == "dump":
+            self._model_tools.dump(
+                self._model_tools.tensors(self._model), self._layout, self._results
+            )
+            return {"type": "dumped"}
+        # From here on submitted code runs, and may raise anything.
+        try:
+            if kind == "code":
+                self._inner_steps = self._submission.load(message["source"])
+                return {"type": "loaded"}
+            if kind == "reset":
+                return self._reset(message)
+            if kind == "run":
+                return self._run(message)
+            if kind == "question":
+                return self._question(message)
+        except BaseException as error:
+            return self._submission.failure(error)
+        raise ValueError(f"the host sent a message of unknown type {kind!r}")
+
+    def _hello(self, message: dict) -> dict:
+        if message["protocol"] != protocol.VERSION:
+            return {
+                "type": "failed",
+                "kind": "protocol",
+                "message": f"the host speaks version {message['protocol']} of the protocol, "
+                f"and this worker version {protocol.VERSION}",
+                "traceback": "",
+            }
+        # Imported here and not above, so that a failing import is told to the host.
+        import traceback
+
+        try:
+            import model
+            import shared
+            import submission
+            import torch
+            import transformers
+
+            self._torch = torch
+            self._model_tools = model
+            self._shared = shared
+            self._submission = submission
+            self._hparams = message
+            self._device = torch.device(message["device"])
+            torch.set_num_threads(message["threads"])
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+            self._model = model.load(message["model"], self._device)
+        except Exception as error:
+            return {
+                "type": "failed",
+                "kind": "model",
+                "message": f"{type(error).__name__}: {error}"[:2_000],
+                "traceback": traceback.format_exc()[-16_000:],
+            }
+        cuda = self._device.type == "cuda"
+        return {
+            "type": "ready",
+            "protocol": protocol.VERSION,
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+            "parameters": sum(value.numel() for value in self._model.parameters()),
+            "vocabulary": self._model.config.vocab_size,
+            "tensors": model.describe(self._model),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
+
+    def _measure_peak(self) -> float:
+        """Best rate of a large float32 matrix product, in TFLOP/s: the peak of a CPU's MFU."""
+        torch = self._torch
+        size = 1024
+        left, right = torch.rand(size, size), torch.rand(size, size)
+        best = float("inf")
+        began = _clock()
+        while _clock() - began < 1.0:
+            start = _clock()
+            left @ right
+            best = min(best, _clock() - start)
+        return 2 * size**3 / best / 1e12
+
+    def _memory(self, message: dict, descriptors: list[int]) -> dict:
+        self._layout = message["layout"]
+        self._batches = self._shared.Region(descriptors[0], writable=True)
+        self._results = self._shared.Region(descriptors[1], writable=True)
+        return {"type": "mapped"}
+
+    def _reset(self, message: dict) -> dict:
+        """Initial weights (perturbed for a warm-up) and a new optimizer."""
+        torch = self._torch
+        self._result = None
+        self._model_tools.restore(self._model, self._layout, self._initial)
+        torch.manual_seed(0)
+        if message["perturbation_seed"] is not None:
+            self._model_tools.perturb(self._model, message["perturbation_seed"])
+        wanted = self._hparams["optimizer"]
+        self._optimizer = None
+        if wanted is not None:
+            self._optimizer = torch.optim.AdamW(
+                self._model.parameters(),
+                lr=wanted["lr"],
+                betas=tuple(wanted["betas"]),
+                weight_decay=wanted["weight_decay"],
+            )
+        self._synchronize()
+        self._forget_peak_memory()
+        return {"type": "restored"}
+
+    def _run(self, message: dict) -> dict:
+        began = _clock()
+        shape = [message["steps"], message["batch_size"], message["sequence_length"]]
+        batches = self._batches.tensor(0, self._torch.int64, shape).clone()
+        self._result = self._submission.call(
+            self._inner_steps,
+            self._model,
+            batches,
+            self._optimizer,
+            message["steps"],
+            self._device,
+            message["num_gpus"],
+        )
+        self._synchronize()
+        return {
+            "type": "trained",
+            "nonce": message["nonce"],
+            "seconds": _clock() - began,
+            "peak_memory_bytes": self._peak_memory(),
+            **self._result.describe(),
+        }
+
+    def _question(self, message: dict) -> dict:
+        """Writes the logit rows that were asked for, and the final weights, to the results."""
+        torch = self._torch
+        logits = self._result.final_logits
+        rows = message["logit_rows"]
+        vocabulary = message["vocabulary"]
+        written = 0
+        if logits is not None and logits.dim() == 3 and logits.shape[-1] == vocabulary:
+            flat = logits.detach().reshape(-1, vocabulary)
+            if not rows or max(rows) < flat.shape[0]:
+                chosen = flat[torch.tensor(rows, dtype=torch.long, device=flat.device)]
+                place = self._results.tensor(0, torch.float32, [len(rows), vocabulary])
+                place.copy_(chosen)
+                written = len(rows)
+        state = self._result.final_state
+        found = self._model_tools.tensors(self._model) if state is None else state
+        tensors = self._model_tools.dump(found, self._layout, self._results)
+        trainable = sum(p.numel() for p in self._model.parameters() if p.requires_grad)
+        self._synchronize()
+        return {
+            "type": "answer",
+            "nonce": message["nonce"],
+            "logit_rows": written,
+            "tensors": tensors,
+            "trainable_parameters": trainable,
+        }
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            self._torch.cuda.synchronize()
+
+    def _forget_peak_memory(self) -> None:
+        if self._device.type == "cuda":
+            self._torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")
+        except OSError:
+            pass  # The peak then counts from the start of the process.
+
+    def _peak_memory(self) -> int:
+        """Peak since the reset: device memory on CUDA, resident memory on a CPU."""
+        if self._device.type == "cuda":
+            return self._torch.cuda.max_memory_allocated()
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        return 0
