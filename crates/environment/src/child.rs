@@ -21,8 +21,9 @@ use thiserror::Error;
 /// Longest line that is passed on whole, in bytes; a longer one is cut in pieces.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Lines of output that an error quotes.
-const TAIL_LINES: usize = 30;
+/// Lines of each of a child's two outputs that an error quotes. They are counted apart: nothing says in
+/// which order lines of different outputs were written, and chatter must not push out a complaint.
+const TAIL_LINES: usize = 20;
 
 /// Bytes of one line that an error quotes.
 const TAIL_LINE_BYTES: usize = 500;
@@ -171,10 +172,14 @@ pub(crate) fn run(
     let started = Instant::now();
     let lines = read_lines(&mut group.leader).map_err(start_fault)?;
 
-    let mut tail = VecDeque::new();
+    let (mut last_output, mut last_errors) = (VecDeque::new(), VecDeque::new());
     let mut pass_on = |stream: Stream, line: String, observe: &mut dyn FnMut(Seen<'_>)| {
         observe(Seen::Line(stream, &line));
         if !line.trim().is_empty() {
+            let tail = match stream {
+                Stream::Output => &mut last_output,
+                Stream::Error => &mut last_errors,
+            };
             if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
@@ -207,7 +212,7 @@ pub(crate) fn run(
     while let Ok((stream, line)) = lines.recv_timeout(DRAIN.saturating_sub(drained.elapsed())) {
         pass_on(stream, line, observe);
     }
-    let tail = Vec::from(tail);
+    let tail = last_output.into_iter().chain(last_errors).collect();
     match limit {
         Some(limit) if !in_time => Err(ChildError::TimedOut {
             program,
@@ -339,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_quotes_the_last_lines() {
+    fn a_failure_quotes_the_last_lines_of_each_output() {
         let fault = output(
             shell("seq 1 100; echo sorry >&2; exit 3"),
             Duration::from_secs(10),
@@ -349,7 +354,7 @@ mod tests {
             panic!("{fault}")
         };
         assert_eq!(status.code(), Some(3));
-        assert_eq!(tail.len(), TAIL_LINES);
+        assert_eq!(tail.len(), TAIL_LINES + 1);
         assert!(fault.to_string().contains("sorry"));
     }
 
