@@ -71,6 +71,9 @@ impl Console {
         }
         self.clear();
         let bar = ProgressBar::new_spinner().with_message(format!("{what} ..."));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {prefix} {elapsed}") {
+            bar.set_style(style);
+        }
         bar.enable_steady_tick(Duration::from_millis(120));
         self.bar = Some(bar);
     }
@@ -94,9 +97,6 @@ impl Console {
     fn share(&mut self, share: f64) {
         if let Some(bar) = &self.bar {
             bar.set_prefix(format!("{:.0} %", 100.0 * share));
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {prefix}") {
-                bar.set_style(style);
-            }
         }
     }
 

@@ -176,7 +176,7 @@ fn facts(report: &Report) -> String {
         };
         fact("printed", format!("{}{kept}", size(log.total_bytes)));
     }
-    format!("{table}\n")
+    lines(&table)
 }
 
 fn checks_table(checks: &[Check]) -> String {
@@ -198,7 +198,7 @@ fn checks_table(checks: &[Check]) -> String {
             Cell::new(verdict),
         ]);
     }
-    format!("{table}\n")
+    lines(&table)
 }
 
 fn runs_table(runs: &[RunRecord]) -> String {
@@ -238,7 +238,7 @@ fn runs_table(runs: &[RunRecord]) -> String {
             ),
         ]);
     }
-    format!("{table}\n")
+    lines(&table)
 }
 
 /// Every phase outside the runs, and each part of the runs with its sum.
@@ -254,13 +254,15 @@ fn phases_table(report: &Report) -> String {
     for phase in &report.phases {
         table.add_row([Cell::new(&phase.name), right(duration(phase.seconds))]);
     }
-    let runs = report.runs.len();
     for sum in &sums {
-        let name = format!("{runs} runs: {}", sum.name);
+        let name = format!("All runs: {}", sum.name);
         table.add_row([Cell::new(name), right(duration(sum.seconds))]);
     }
-    table.add_row([Cell::new("all"), right(duration(report.total_seconds()))]);
-    format!("{table}\n")
+    table.add_row([
+        Cell::new("Together"),
+        right(duration(report.total_seconds())),
+    ]);
+    lines(&table)
 }
 
 /// The result of a comparison of speed.
@@ -308,7 +310,7 @@ pub(crate) fn comparison(file: &str, result: &Comparison) -> String {
                 .map_or_else(String::new, |phase| duration(phase.seconds))
         });
     }
-    let _ = writeln!(text, "{table}\n");
+    let _ = writeln!(text, "{}", lines(&table));
     let ratios: Vec<_> = result
         .ratios
         .iter()
@@ -333,6 +335,14 @@ pub(crate) fn plain_table() -> Table {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH);
     table
+}
+
+/// The lines of a table, without the blanks that fill them up.
+pub(crate) fn lines(table: &Table) -> String {
+    table.lines().fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "{}", line.trim_end());
+        text
+    })
 }
 
 /// A cell whose contents stand at the right.

@@ -182,7 +182,7 @@ impl Judgement<'_> {
             Err(failure) => {
                 // What fails before the timed region fails in every run.
                 next = Next::Stop;
-                record.failure = Some(failure);
+                record.failure = Some(*failure);
             }
         }
         if let Some(failure) = &mut record.failure {
@@ -196,19 +196,19 @@ impl Judgement<'_> {
     }
 
     /// Starts a worker, loads the code and warms it up.
-    fn start(&mut self, plan: &RunPlan, observer: Observer<'_>) -> Result<(), Failure> {
+    fn start(&mut self, plan: &RunPlan, observer: Observer<'_>) -> Result<(), Box<Failure>> {
         let benchmark = &self.round.benchmark;
         let worker = self
             .phases
             .time("Started the submission's worker", observer, |_| {
                 benchmark.start_submission()
             })
-            .map_err(|error| failure_of(&error, Stage::Start))?;
+            .map_err(|error| Box::new(failure_of(&error, Stage::Start)))?;
         self.tier = Some(worker.tier());
         // Kept even if what follows fails, for its log.
         let worker = self.worker.insert(worker);
         let source = &self.source;
-        let failed = |error: WorkerError| failure_of(&error, Stage::WarmUp);
+        let failed = |error: WorkerError| Box::new(failure_of(&error, Stage::WarmUp));
         self.phases
             .time("Loaded its code", observer, |_| worker.load_code(source))
             .map_err(failed)?;
@@ -237,7 +237,7 @@ impl Judgement<'_> {
             let outcome = own_phases.time(&name, observer, |_| {
                 benchmark
                     .timed(worker, plan, attempt)
-                    .map_err(|error| failure_of(&error, Stage::Timed))
+                    .map_err(|error| Box::new(failure_of(&error, Stage::Timed)))
                     .and_then(|output| self.round.decide(plan, output, record))
             });
             match outcome {
@@ -248,7 +248,7 @@ impl Judgement<'_> {
                 }
                 Ok(Decision::Disturbed) => {}
                 Err(failure) => {
-                    record.failure = Some(failure);
+                    record.failure = Some(*failure);
                     return;
                 }
             }
@@ -295,12 +295,11 @@ impl Judgement<'_> {
         match (score, first_failure) {
             (Ok(score), _) if !decisive => {
                 report.outcome = Outcome::Accepted;
-                report.summary = format!(
-                    "Accepted: {:.2} {}, lower median of {} runs",
-                    score.value,
-                    metric.unit(),
-                    score.successful_runs
-                );
+                let runs = match score.successful_runs {
+                    1 => "one run".to_owned(),
+                    several => format!("lower median of {several} runs"),
+                };
+                report.summary = format!("Accepted: {:.2} {}, {runs}", score.value, metric.unit());
                 report.score = Some(score);
             }
             (score, Some(failure)) => {
@@ -373,7 +372,7 @@ impl Round {
         plan: &RunPlan,
         output: RunOutput,
         record: &mut RunRecord,
-    ) -> Result<Decision, Failure> {
+    ) -> Result<Decision, Box<Failure>> {
         let began = Timer::now();
         let benchmark = &self.benchmark;
         let reference = &self.references[plan.index as usize];
@@ -394,11 +393,11 @@ impl Round {
             foreign_cpu_share: output.foreign_cpu_share,
         };
         let verdict = Verdict::reach(&evidence).map_err(|error| {
-            failure::plain(
+            Box::new(failure::plain(
                 ErrorCode::ReferenceFailed,
                 format!("The results could not be compared: {error}."),
                 &[],
-            )
+            ))
         })?;
         let work = evidence.work();
         let loss = reported_loss(&output.trained);
@@ -422,7 +421,7 @@ impl Round {
             seconds: began.elapsed().as_secs_f64(),
         });
         if let Some(failure) = failure {
-            return Err(failure);
+            return Err(Box::new(failure));
         }
         record.success = !disturbed;
         Ok(if disturbed {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant as Timer};
 
 use crusades_core::{ErrorCode, Hparams};
 use crusades_corpus::{Corpus, Progress};
+use crusades_numerics::{CompareError, compare_weights};
 use crusades_sandbox::{Limits, SealedMemory, Tier};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -107,14 +108,17 @@ pub enum RoundError {
         #[source]
         source: Box<WorkerError>,
     },
-    /// The reference computed NaN or infinite values.
-    #[error("the reference failed: its loss in run {run} is {loss}")]
-    ReferenceLoss {
+    /// The reference computed NaN or infinite values: nothing can be compared with them.
+    #[error("the reference failed: its {what} in run {run} is not finite")]
+    ReferenceNotFinite {
+        /// Loss or final state.
+        what: &'static str,
         /// The run, from 1.
         run: u32,
-        /// Its loss.
-        loss: f64,
     },
+    /// The reference's results do not have the size of their layout.
+    #[error("the reference failed: its results could not be read")]
+    Results(#[source] CompareError),
     /// Shared memory for the initial weights could not be had.
     #[error("no memory for the initial weights")]
     Memory(#[source] std::io::Error),
@@ -134,9 +138,10 @@ impl RoundError {
                 WorkerError::Start(_) | WorkerError::Control(_) => ErrorCode::SandboxFailed,
                 _ => ErrorCode::ReferenceFailed,
             },
-            Self::ReferenceLoss { .. } | Self::Memory(_) | Self::Hparams(_) => {
-                ErrorCode::ReferenceFailed
-            }
+            Self::ReferenceNotFinite { .. }
+            | Self::Results(_)
+            | Self::Memory(_)
+            | Self::Hparams(_) => ErrorCode::ReferenceFailed,
         }
     }
 }
@@ -325,6 +330,27 @@ impl Benchmark {
         })
     }
 
+    /// What is kept of a run of the reference, if it is fit to compare with.
+    fn reference_run(&self, run: u32, output: RunOutput) -> Result<ReferenceRun, RoundError> {
+        let not_finite = |what| RoundError::ReferenceNotFinite { what, run };
+        let loss = verdict::reported_loss(&output.trained);
+        if !loss.is_finite() {
+            return Err(not_finite("loss"));
+        }
+        for index in 0..self.layout.slots().len() {
+            let initial = self.layout.tensor(self.initial.as_slice(), index);
+            let reference = self.layout.tensor(&output.results, index);
+            let compared = compare_weights(initial, reference, reference);
+            if !compared.map_err(RoundError::Results)?.all_finite() {
+                return Err(not_finite("state"));
+            }
+        }
+        Ok(ReferenceRun {
+            loss,
+            results: output.results,
+        })
+    }
+
     fn order<'a>(&self, run: &'a RunPlan, nonces: [&'a str; 2]) -> RunOrder<'a> {
         let hparams = &self.settings.hparams;
         RunOrder {
@@ -365,14 +391,7 @@ impl Round {
                         source: Box::new(source),
                     }
                 })?;
-                let loss = verdict::reported_loss(&output.trained);
-                if !loss.is_finite() {
-                    return Err(RoundError::ReferenceLoss { run: number, loss });
-                }
-                Ok(ReferenceRun {
-                    loss,
-                    results: output.results,
-                })
+                benchmark.reference_run(number, output)
             })?;
             references.push(reference);
         }

@@ -645,3 +645,374 @@ impl Evidence<'_> {
 fn percent(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / whole as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use crusades_core::{ErrorCode, Hparams};
+
+    use super::{Evidence, Verdict};
+    use crate::clock::Span;
+    use crate::layout::Layout;
+    use crate::protocol::{Answer, TensorDescription, TensorForm, Trained};
+    use crate::report::CheckVerdict;
+
+    const VOCABULARY: u64 = 16;
+    const ROWS: usize = 3;
+
+    /// One honest run of a model with two tensors; each case spoils something in it.
+    struct Case {
+        hparams: Hparams,
+        layout: Layout,
+        initial: Vec<u8>,
+        reference: Vec<u8>,
+        results: Vec<u8>,
+        trained: Trained,
+        answer: Answer,
+        span: Span,
+        foreign_cpu_share: Option<f64>,
+    }
+
+    impl Case {
+        fn honest() -> Self {
+            let hparams = Hparams::parse(
+                r#"{"benchmark_sequence_length": 9, "benchmark_batch_size": 2, "eval_steps": 3,
+                    "mfu": {"gpu_peak_tflops": 1.0}}"#,
+            )
+            .unwrap()
+            .hparams;
+            let tensors =
+                [("a", vec![8, 5]), ("b", vec![11])].map(|(name, shape)| TensorDescription {
+                    name: name.to_owned(),
+                    dtype: "float32".to_owned(),
+                    shape,
+                    parameter: true,
+                });
+            let layout = Layout::new(&tensors, ROWS, VOCABULARY).unwrap();
+            let mut initial = Vec::new();
+            let mut reference = Vec::new();
+            for element in 0..layout.bytes() / 4 {
+                let weight = f32::from(u16::try_from(element).unwrap()) / 100.0 + 1.0;
+                initial.extend_from_slice(&weight.to_le_bytes());
+                reference.extend_from_slice(&(weight + 0.001).to_le_bytes());
+            }
+            let form = |shape: &[u64]| TensorForm {
+                dtype: "float32".to_owned(),
+                shape: shape.to_vec(),
+            };
+            Self {
+                trained: Trained {
+                    nonce: String::new(),
+                    loss_bits: 2.5_f64.to_bits(),
+                    total_tokens: hparams.unique_tokens(),
+                    logits: Some(form(&[2, 8, VOCABULARY])),
+                    seconds: 1.0,
+                    peak_memory_bytes: 0,
+                },
+                answer: Answer {
+                    nonce: String::new(),
+                    logit_rows: ROWS as u64,
+                    tensors: vec![Some(form(&[8, 5])), Some(form(&[11]))],
+                    trainable_parameters: 51,
+                },
+                results: reference.clone(),
+                span: Span::new(1.0, 1.0),
+                foreign_cpu_share: Some(0.1),
+                hparams,
+                layout,
+                initial,
+                reference,
+            }
+        }
+
+        fn verdict(&self) -> Verdict {
+            Verdict::reach(&Evidence {
+                hparams: &self.hparams,
+                layout: &self.layout,
+                parameters: 51,
+                vocabulary: VOCABULARY,
+                logit_rows: ROWS,
+                initial: &self.initial,
+                reference: &self.reference,
+                reference_loss: 2.5,
+                results: &self.results,
+                trained: &self.trained,
+                answer: &self.answer,
+                span: self.span,
+                peak_tflops: 1.0,
+                foreign_cpu_share: self.foreign_cpu_share,
+            })
+            .unwrap()
+        }
+
+        fn code(&self) -> Option<ErrorCode> {
+            self.verdict().failure().map(|failure| failure.code)
+        }
+
+        /// Element `index` of tensor "a".
+        fn weight(&mut self, index: usize) -> &mut [u8] {
+            let start = usize::try_from(self.layout.slots()[0].offset).unwrap() + 4 * index;
+            &mut self.results[start..start + 4]
+        }
+
+        fn logits_form(&mut self) -> &mut TensorForm {
+            self.trained.logits.as_mut().unwrap()
+        }
+    }
+
+    /// The code that a run gets when `spoil` has been at it.
+    #[track_caller]
+    fn check(spoil: impl FnOnce(&mut Case), expected: Option<ErrorCode>) {
+        let mut case = Case::honest();
+        spoil(&mut case);
+        assert_eq!(case.code(), expected);
+    }
+
+    #[test]
+    fn an_honest_run_passes_every_check() {
+        let verdict = Case::honest().verdict();
+        assert!(verdict.failure().is_none());
+        assert!(!verdict.disturbed());
+        for check in verdict.checks() {
+            assert!(
+                matches!(
+                    check.verdict,
+                    CheckVerdict::Passed | CheckVerdict::NotRequired
+                ),
+                "{check:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn logits_must_be_there_whole() {
+        check(
+            |case| case.trained.logits = None,
+            Some(ErrorCode::MissingLogits),
+        );
+        let wrong_shapes: [&[u64]; 5] = [&[16, 16], &[2, 8, 15], &[3, 8, 16], &[], &[2, 8, 16, 1]];
+        for shape in wrong_shapes {
+            check(
+                |case| case.logits_form().shape = shape.to_vec(),
+                Some(ErrorCode::InvalidLogitsShape),
+            );
+        }
+        check(
+            |case| case.logits_form().dtype = "torch.int64".to_owned(),
+            Some(ErrorCode::InvalidLogitsShape),
+        );
+        check(
+            |case| case.logits_form().dtype = "bfloat16".to_owned(),
+            None,
+        );
+        for length in [7, 9] {
+            check(
+                |case| case.logits_form().shape[1] = length,
+                Some(ErrorCode::SequenceTruncation),
+            );
+        }
+    }
+
+    #[test]
+    fn one_token_more_or_less_is_too_much() {
+        check(
+            |case| case.trained.total_tokens += 1,
+            Some(ErrorCode::TokenCountMismatch),
+        );
+        check(
+            |case| case.trained.total_tokens -= 1,
+            Some(ErrorCode::TokenCountMismatch),
+        );
+    }
+
+    #[test]
+    fn the_loss_must_be_sane_and_close() {
+        for wrong in [f64::NAN, f64::INFINITY, 0.0, -2.5, 2.81, 2.19] {
+            check(
+                |case| case.trained.loss_bits = wrong.to_bits(),
+                Some(ErrorCode::LossMismatch),
+            );
+        }
+        check(|case| case.trained.loss_bits = 2.79_f64.to_bits(), None);
+        // The smaller of the two limits holds.
+        check(
+            |case| {
+                case.hparams.verification.loss_tolerance = Some(1e-3);
+                case.trained.loss_bits = 2.51_f64.to_bits();
+            },
+            Some(ErrorCode::LossMismatch),
+        );
+    }
+
+    #[test]
+    fn logits_are_compared_where_a_tolerance_is_set() {
+        let shift = |case: &mut Case, by: f32| {
+            let value = f32::from_le_bytes(case.results[..4].try_into().unwrap()) + by;
+            case.results[..4].copy_from_slice(&value.to_le_bytes());
+        };
+        let tournament = |case: &mut Case| {
+            case.hparams.verification.logits_atol = Some(1e-3);
+            case.hparams.verification.logits_rtol = Some(1e-3);
+        };
+        check(|case| shift(case, 1.0), None);
+        check(
+            |case| {
+                tournament(case);
+                shift(case, 1e-3);
+            },
+            None,
+        );
+        for by in [1.0, f32::NAN] {
+            check(
+                |case| {
+                    tournament(case);
+                    shift(case, by);
+                },
+                Some(ErrorCode::LogitsMismatch),
+            );
+        }
+        // A worker that says that the logits are fine, and writes none.
+        check(
+            |case| {
+                tournament(case);
+                case.answer.logit_rows = 0;
+            },
+            Some(ErrorCode::MissingLogits),
+        );
+    }
+
+    #[test]
+    fn the_final_state_must_be_complete_and_of_the_models_form() {
+        check(
+            |case| case.answer.tensors[1] = None,
+            Some(ErrorCode::IncompleteFinalState),
+        );
+        check(
+            |case| case.answer.tensors.truncate(1),
+            Some(ErrorCode::IncompleteFinalState),
+        );
+        for spoil in [
+            |form: &mut TensorForm| form.dtype = "float16".to_owned(),
+            |form: &mut TensorForm| form.shape = vec![5, 8],
+        ] {
+            check(
+                |case| spoil(case.answer.tensors[0].as_mut().unwrap()),
+                Some(ErrorCode::InvalidFinalStateShape),
+            );
+        }
+        let mut case = Case::honest();
+        case.answer.tensors[1] = None;
+        let verdict = case.verdict();
+        let update = verdict
+            .checks()
+            .iter()
+            .find(|check| check.name == "update_relative_error")
+            .unwrap();
+        assert_eq!(update.verdict, CheckVerdict::NotMade);
+    }
+
+    #[test]
+    fn one_weight_that_is_not_finite_is_refused() {
+        for value in [f32::NAN, f32::INFINITY] {
+            check(
+                |case| case.weight(7).copy_from_slice(&value.to_le_bytes()),
+                Some(ErrorCode::WeightNan),
+            );
+        }
+    }
+
+    #[test]
+    fn frozen_parameters_are_refused() {
+        for wrong in [0, 50, 52] {
+            check(
+                |case| case.answer.trainable_parameters = wrong,
+                Some(ErrorCode::InsufficientTrainableParams),
+            );
+        }
+    }
+
+    #[test]
+    fn weights_must_have_moved_as_the_references_did() {
+        check(
+            |case| case.results = case.initial.clone(),
+            Some(ErrorCode::InsufficientParamsChanged),
+        );
+        // Every tenth element left where it was: too little for the share, enough for the update.
+        let skip_some = |case: &mut Case| {
+            for index in (0..40).step_by(10) {
+                let initial = case.initial.clone();
+                let start = usize::try_from(case.layout.slots()[0].offset).unwrap() + 4 * index;
+                case.weight(index)
+                    .copy_from_slice(&initial[start..start + 4]);
+            }
+        };
+        check(skip_some, Some(ErrorCode::UpdateMismatch));
+        check(
+            |case| {
+                skip_some(case);
+                case.hparams.verification.update_relative_error_max = None;
+            },
+            None,
+        );
+        check(
+            |case| {
+                skip_some(case);
+                case.hparams.verification.weight_relative_error_max = Some(1e-5);
+            },
+            Some(ErrorCode::WeightMismatch),
+        );
+    }
+
+    #[test]
+    fn the_hosts_clocks_must_agree_and_that_is_no_fault_of_the_submission() {
+        let mut case = Case::honest();
+        case.span = Span::new(1.0, 1.01);
+        let verdict = case.verdict();
+        let failure = verdict.failure().unwrap();
+        assert_eq!(failure.code, ErrorCode::TimerTampering);
+        assert_eq!(failure.fault, crusades_core::Fault::Infrastructure);
+        check(|case| case.span = Span::new(1.0, 1.004), None);
+    }
+
+    #[test]
+    fn speed_has_a_floor_and_a_ceiling() {
+        // 6 * 51 * 54 FLOPs of a peak of 1e12 per second.
+        check(
+            |case| case.span = Span::new(1e-8, 1e-8),
+            Some(ErrorCode::ImplausibleMfu),
+        );
+        check(
+            |case| {
+                case.span = Span::new(1e-8, 1e-8);
+                case.hparams.mfu.max_plausible_mfu = None;
+            },
+            None,
+        );
+        check(
+            |case| case.hparams.mfu.min_mfu = 50.0,
+            Some(ErrorCode::InsufficientMfu),
+        );
+    }
+
+    #[test]
+    fn a_disturbed_run_is_no_failure_of_the_submission() {
+        let mut case = Case::honest();
+        case.hparams.disturbance.max_foreign_cpu_share = Some(0.05);
+        let verdict = case.verdict();
+        assert!(verdict.disturbed());
+        assert!(verdict.failure().is_none());
+        case.foreign_cpu_share = Some(0.04);
+        assert!(!case.verdict().disturbed());
+    }
+
+    #[test]
+    fn the_first_failure_in_the_contracts_order_names_the_code() {
+        check(
+            |case| {
+                case.results = case.initial.clone();
+                case.trained.total_tokens = 0;
+                case.trained.loss_bits = f64::NAN.to_bits();
+            },
+            Some(ErrorCode::TokenCountMismatch),
+        );
+    }
+}

@@ -533,7 +533,7 @@ fn copy(memory: &SharedMemory) -> Result<Vec<u8>, WorkerError> {
 /// Fills the memory with NaN, so that a worker that writes nothing does not leave the last run's
 /// results there.
 fn spoil(memory: &mut SharedMemory) -> Result<(), WorkerError> {
-    const BLOCK: [u8; 1 << 16] = [0xff; 1 << 16];
+    static BLOCK: [u8; 1 << 16] = [0xff; 1 << 16];
     let mut offset = 0;
     while offset < memory.len() {
         let length = BLOCK.len().min(memory.len() - offset);

@@ -233,7 +233,7 @@ fn summary(store: &Store, metric: Metric, ids: &[String]) -> Result<String, Comp
     for (position, entry) in own.enumerate() {
         table.add_row(leaderboard_row(position + 1, metric, entry));
     }
-    let mut text = format!("\nLeaderboard\n{table}\n\nRefused\n");
+    let mut text = format!("\nLeaderboard\n{}\nRefused\n", render::lines(&table));
     for refusal in store.refused().map_err(|error| stored(&error))? {
         if ids.contains(&refusal.submission_id) {
             text.push_str(&format!(

@@ -136,7 +136,7 @@ fn describe(found: &Found) -> String {
         "disk",
         format!("{} free in {}", size(found.free_bytes), found.folder),
     );
-    format!("{table}\n")
+    render::lines(&table)
 }
 
 fn describe_gpu(report: &EnvironmentReport) -> String {
