@@ -19,8 +19,11 @@ class Region:
     def __init__(self, descriptor: int, writable: bool) -> None:
         length = os.fstat(descriptor).st_size
         # The pages exist already; MAP_POPULATE spares a fault for each within the timed region.
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        # What may only be read is mapped privately and "writable", since PyTorch has no tensors of
+        # memory that is not: a write would go to a copy.
+        visibility = mmap.MAP_SHARED if writable else mmap.MAP_PRIVATE
+        flags = visibility | getattr(mmap, "MAP_POPULATE", 0)
+        access = mmap.PROT_READ | mmap.PROT_WRITE
         self._mapping = mmap.mmap(descriptor, length, flags=flags, prot=access)
         os.close(descriptor)
 

@@ -24,6 +24,16 @@ class Refused(Exception):
         self.kind = kind
 
 
+@dataclass
+class InnerStepsResult:
+    """Offered to submissions under this name; one of their own will do as well."""
+
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+    final_state: dict | None = None
+
+
 class BatchIterator:
     """Yields the batches of one run, integer tensors (batch_size, seq_len), each once."""
 
@@ -73,6 +83,7 @@ def load(source: str):
     linecache.cache[FILE_NAME] = (len(source), None, lines, FILE_NAME)
     module = types.ModuleType("train")
     module.__file__ = FILE_NAME
+    module.InnerStepsResult = InnerStepsResult
     # Dataclasses look their module up by name.
     sys.modules["train"] = module
     exec(compile(source, FILE_NAME, "exec"), module.__dict__)

@@ -5,6 +5,7 @@ use std::error::Error;
 use anstyle::{AnsiColor, Style};
 
 use crate::exit_code::Code;
+use crate::output;
 
 /// An error on its way to the terminal.
 #[derive(Debug)]
@@ -65,12 +66,12 @@ impl Complaint {
     pub(crate) fn print(&self) {
         let error = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let note = Style::new().bold();
-        anstream::eprintln!("{error}error:{error:#} {}", self.what);
+        output::note(&format!("{error}error:{error:#} {}", self.what));
         for cause in &self.causes {
-            anstream::eprintln!("{note}cause:{note:#} {cause}");
+            output::note(&format!("{note}cause:{note:#} {cause}"));
         }
         if let Some(help) = &self.help {
-            anstream::eprintln!("{note}help:{note:#} {help}");
+            output::note(&format!("{note}help:{note:#} {help}"));
         }
     }
 }

@@ -7,6 +7,8 @@ use anstyle::{AnsiColor, Style};
 use crusades_evaluate::Event;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// Whoever watches.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -31,8 +33,8 @@ impl Console {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| anstream::eprintln!("{line}")),
-            None => anstream::eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| output::note(line)),
+            None => output::note(line),
         }
     }
 

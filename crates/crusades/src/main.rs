@@ -7,6 +7,7 @@ mod complaint;
 mod console;
 mod exit_code;
 mod inputs;
+mod output;
 mod python;
 mod render;
 

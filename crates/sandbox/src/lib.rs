@@ -1,1 +1,30 @@
 //! Starting, freezing, limiting and killing an untrusted process.
+//!
+//! A [`SandboxRequest`] names a program and all that it may see and use; [`Sandbox::start`] runs it
+//! behind every wall that the machine offers and says by its [`Tier`] how strong they are. What the
+//! machine cannot isolate well is refused. This crate knows nothing of what the program is for.
+//!
+//! The native backend starts the running executable again as a supervisor, so `main` must call
+//! [`run_if_supervisor`] first.
+
+mod capabilities;
+mod descriptors;
+mod error;
+mod log;
+mod memory;
+mod native;
+mod outcome;
+mod request;
+mod sandbox;
+mod tier;
+
+pub use capabilities::{probe, probe_with};
+pub use descriptors::{MOST_DESCRIPTORS, send_with_descriptors};
+pub use error::{ControlError, StartError};
+pub use log::{KEPT_BYTES, LogSnapshot};
+pub use memory::{Filling, SealedMemory, SharedMemory};
+pub use native::{SystemCall, SystemCallPolicy, run_if_supervisor};
+pub use outcome::{Exit, ExitCause, Usage};
+pub use request::{EmbeddedFile, Limits, Mount, SandboxRequest};
+pub use sandbox::Sandbox;
+pub use tier::{Capabilities, Tier};

@@ -12,7 +12,10 @@ pub(super) struct Generated {
 }
 
 /// Every such file.
-pub(super) const FILES: &[Generated] = &[];
+pub(super) const FILES: &[Generated] = &[Generated {
+    path: "schema/report.json",
+    content: || Ok(crusades_evaluate::report::schema_json()?),
+}];
 
 /// Which of the files below `root` do not hold what they must; with `fix` these are rewritten.
 pub(super) fn problems(files: &[Generated], root: &Path, fix: bool) -> Vec<String> {

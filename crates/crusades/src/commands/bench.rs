@@ -9,7 +9,7 @@ use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::exit_code::Code;
 use crate::inputs::{Rules, SubmissionFile, seed};
-use crate::render;
+use crate::{output, render};
 
 pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
     let mut console = Console::new(flags.evaluation.quiet);
@@ -27,7 +27,7 @@ pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
         .as_ref()
         .filter(|_| scanned.accepted())
     else {
-        anstream::eprint!("{}", super::scan::findings(&file, &scanned));
+        output::note(&super::scan::findings(&file, &scanned));
         return Ok(Code::RefusedByScan);
     };
     let settings = settings(&flags.evaluation, &rules, None, &mut console)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
         print_json(&result)?;
     } else {
         let name = render::printable(&file.name);
-        anstream::print!("{}", render::comparison(&name, &result));
+        output::print(&render::comparison(&name, &result))?;
     }
     Ok(Code::Accepted)
 }

@@ -19,6 +19,7 @@ use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::exit_code::Code;
 use crate::inputs::{Rules, seed};
+use crate::output;
 use crate::render::{self, plain_table, right};
 
 /// A submission that ships with the program, and what a sound installation makes of it.
@@ -98,8 +99,8 @@ pub(crate) fn run(flags: &Demo) -> Result<Code, Complaint> {
             .map_err(|error| stored(&error))?;
         ids.push(judgement.arrival.submission_id);
     }
-    anstream::print!("{}", summary(&store, rules.hparams.metric, &ids)?);
-    anstream::println!("\nKept in {}", database.display());
+    let summary = summary(&store, rules.hparams.metric, &ids)?;
+    output::print(&format!("{summary}\nKept in {}\n", database.display()))?;
     if surprises.is_empty() {
         return Ok(Code::Accepted);
     }

@@ -8,7 +8,7 @@ use crate::cli::{Env, EnvCheck, EnvSetup};
 use crate::complaint::Complaint;
 use crate::console::{Console, size};
 use crate::exit_code::Code;
-use crate::{python, render};
+use crate::{output, python, render};
 
 pub(crate) fn run(command: &Env) -> Result<Code, Complaint> {
     match command {
@@ -26,13 +26,13 @@ fn set_up(flags: &EnvSetup) -> Result<Code, Complaint> {
     };
     let environment = python::set_up(&home, &options, &mut console, flags.verbose)?;
     let report = probed(&environment)?;
-    anstream::println!(
-        "The environment is ready: Python {}, torch {}, transformers {}\n{}",
+    output::print(&format!(
+        "The environment is ready: Python {}, torch {}, transformers {}\n{}\n",
         report.python_version,
         report.torch,
         report.transformers,
         environment.python().display()
-    );
+    ))?;
     Ok(Code::Accepted)
 }
 
@@ -68,7 +68,7 @@ fn check(flags: &EnvCheck) -> Result<Code, Complaint> {
     if flags.json {
         print_json(&found)?;
     } else {
-        anstream::print!("{}", describe(&found));
+        output::print(&describe(&found))?;
     }
     Ok(
         if found.environment.is_some() && found.sandbox_tier.is_some() {

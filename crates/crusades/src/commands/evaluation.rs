@@ -11,7 +11,7 @@ use crate::cli::Evaluation;
 use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::inputs::Rules;
-use crate::python;
+use crate::{output, python};
 
 /// Settings of a round from the flags and the rules.
 pub(crate) fn settings(
@@ -99,8 +99,7 @@ pub(crate) fn unprepared(error: &RoundError) -> Complaint {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Complaint> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Complaint::infrastructure("no JSON was made").because(&error))?;
-    anstream::println!("{text}");
-    Ok(())
+    output::print(&format!("{text}\n"))
 }
 
 /// A folder that results can go to: new, or empty.

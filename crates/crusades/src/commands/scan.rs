@@ -12,6 +12,7 @@ use crate::complaint::Complaint;
 use crate::console::duration;
 use crate::exit_code::Code;
 use crate::inputs::{SubmissionFile, read_policy};
+use crate::output;
 
 /// The result for one file, in JSON.
 #[derive(Debug, Serialize)]
@@ -52,13 +53,17 @@ pub(crate) fn run(flags: &Scan) -> Result<Code, Complaint> {
         print_json(&documents)?;
     } else {
         for (path, file, report, seconds) in &results {
-            anstream::print!("{}", findings(file, report));
+            output::print(&findings(file, report))?;
             let verdict = match report.findings.len() {
                 0 => "accepted".to_owned(),
                 1 => "refused, 1 finding".to_owned(),
                 count => format!("refused, {count} findings"),
             };
-            anstream::println!("{}: {verdict} ({})", path.display(), duration(*seconds));
+            output::print(&format!(
+                "{}: {verdict} ({})\n",
+                path.display(),
+                duration(*seconds)
+            ))?;
         }
     }
     if results.iter().all(|(_, _, report, _)| report.accepted()) {

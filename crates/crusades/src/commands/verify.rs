@@ -12,7 +12,7 @@ use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::exit_code::Code;
 use crate::inputs::{Rules, SubmissionFile, seed};
-use crate::render;
+use crate::{output, render};
 
 pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
     let mut console = Console::new(flags.evaluation.quiet);
@@ -38,7 +38,7 @@ pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
     let report = match refused_by_scan(submission, &scanned, seconds) {
         Some(report) => {
             if !flags.json {
-                anstream::print!("{}", super::scan::findings(&file, &scanned));
+                output::print(&super::scan::findings(&file, &scanned))?;
             }
             report
         }
@@ -59,7 +59,7 @@ pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
     if flags.json {
         print_json(&report)?;
     } else {
-        anstream::print!("{}", render::report(&report));
+        output::print(&render::report(&report))?;
     }
     Ok(report.outcome.into())
 }

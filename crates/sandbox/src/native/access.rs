@@ -1,0 +1,82 @@
+//! The Landlock rules: a second wall behind the mounts, in case one of them is wrong, and the first one
+//! where there are no namespaces. Rules can only ever take access away.
+
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
+};
+
+use crate::error::Fault;
+use crate::native::root::{DEVICES, WRITABLE};
+
+/// The newest set of rules that is used; an older kernel enforces those that it knows.
+const NEWEST: ABI = ABI::V6;
+
+/// What the rules stand in front of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scene {
+    /// A root of the sandbox's own, with its own network.
+    OwnRoot,
+    /// The host's root: nothing may be written, and TCP is refused.
+    HostRoot,
+}
+
+/// Takes away all access to files but reading below `readable`, and writing in the sandbox's own
+/// folders; cuts off signals and abstract sockets to processes outside.
+pub(crate) fn restrict(readable: &[PathBuf], scene: Scene) -> Result<(), Fault> {
+    match enforce(readable, scene) {
+        Ok(RulesetStatus::NotEnforced) => Err(Fault::plain(
+            "restrict files by Landlock",
+            "the kernel did not enforce it",
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::plain(
+            "restrict files by Landlock",
+            error.to_string(),
+        )),
+    }
+}
+
+fn enforce(readable: &[PathBuf], scene: Scene) -> Result<RulesetStatus, landlock::RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .scope(Scope::AbstractUnixSocket | Scope::Signal)?;
+    if scene == Scene::HostRoot {
+        ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST))?;
+    }
+    let data = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut created = ruleset
+        .create()?
+        .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?
+        .add_rules(path_beneath_rules(["/proc"], data))?
+        .add_rules(path_beneath_rules(
+            DEVICES,
+            data | AccessFs::WriteFile | AccessFs::IoctlDev,
+        ))?;
+    if scene == Scene::OwnRoot {
+        // Its own small root: the names in it are no secret.
+        created = created
+            .add_rules(path_beneath_rules(["/etc"], data))?
+            .add_rules(path_beneath_rules(["/"], AccessFs::ReadDir))?
+            .add_rules(path_beneath_rules(WRITABLE, AccessFs::from_all(NEWEST)))?;
+    }
+    Ok(created.restrict_self()?.ruleset)
+}
+
+/// The Landlock ABI of the running kernel; 0 where there is none.
+pub(crate) fn landlock_abi() -> i32 {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag the call reads no memory and answers a number.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    i32::try_from(version).unwrap_or(0).max(0)
+}

@@ -1,0 +1,25 @@
+//! The backend that needs no daemon. Three processes take part: the host, which is the user of this
+//! library; a supervisor, which is the same executable started again; and, in the namespaces that
+//! the supervisor makes, an init that starts the payload. Nothing of the host's memory, descriptors
+//! or environment reaches the payload but what the request names.
+
+mod access;
+mod birth;
+mod body;
+pub(crate) mod cgroup;
+mod filter;
+mod identity;
+mod init;
+pub(crate) mod launcher;
+mod payload;
+mod policy;
+mod probe;
+mod processes;
+pub(crate) mod protocol;
+mod root;
+mod supervisor;
+mod weak;
+
+pub(crate) use access::landlock_abi;
+pub use policy::{SystemCall, SystemCallPolicy};
+pub use supervisor::run_if_supervisor;
