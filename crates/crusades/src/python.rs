@@ -106,10 +106,11 @@ pub(crate) fn set_up(
 }
 
 fn announcement(plan: &SetupPlan) -> String {
-    let largest = plan
-        .downloads
+    let mut downloads: Vec<_> = plan.downloads.iter().collect();
+    downloads.sort_by_key(|download| std::cmp::Reverse(download.bytes));
+    let largest: Vec<_> = downloads
         .iter()
-        .filter(|download| download.bytes >= 100 << 20)
+        .take(3)
         .map(|download| {
             format!(
                 "{} {} ({})",
@@ -118,11 +119,12 @@ fn announcement(plan: &SetupPlan) -> String {
                 size(download.bytes)
             )
         })
-        .collect::<Vec<_>>();
+        .collect();
     format!(
         "Setting up the worker's Python environment with Python {} and {}\n  \
          into      {}\n  \
-         download  {} packages, {} in all; the largest: {}\n  \
+         download  {} packages, {} in all, unless they are cached\n  \
+         largest   {}\n  \
          disk      about {} when it is done; {} are free",
         plan.base_python.version,
         plan.installer,
