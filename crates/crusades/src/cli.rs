@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit_code;
 
@@ -100,18 +100,37 @@ pub(crate) struct Bench {
 /// Flags of `scan`.
 #[derive(Debug, Args)]
 pub(crate) struct Scan {
-    /// The submissions
-    #[arg(value_name = "train.py", required = true)]
+    /// The submissions; `-` for standard input
+    #[arg(value_name = "train.py", required_unless_present = "explain")]
     pub(crate) files: Vec<PathBuf>,
+    /// Explain a rule, such as CRU201, instead of scanning
+    #[arg(long, value_name = "RULE", conflicts_with = "files")]
+    pub(crate) explain: Option<String>,
     /// Number of GPUs of an evaluation; more than one needs get_strategy()
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) num_gpus: u32,
     /// A policy file in place of the built-in policy
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Print one JSON document on standard output
-    #[arg(long)]
+    /// Form of the findings
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = FindingsForm::Text)]
+    pub(crate) format: FindingsForm,
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FindingsForm {
+    /// For people, with source lines
+    Text,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, for code scanners
+    Sarif,
+    /// Annotations of a GitHub workflow
+    Github,
 }
 
 /// Flags of `demo`.

@@ -29,9 +29,14 @@ pub(crate) struct SubmissionFile {
 }
 
 impl SubmissionFile {
-    /// Reads it.
+    /// Reads it; `-` is standard input.
     pub(crate) fn read(path: &Path, most_bytes: usize) -> Result<Self, Complaint> {
-        let (file, length) = open(path)?;
+        let (file, length): (Box<dyn Read>, u64) = if path == Path::new("-") {
+            (Box::new(io::stdin()), 0)
+        } else {
+            let (file, length) = open(path)?;
+            (Box::new(file), length)
+        };
         let mut source = Vec::new();
         file.take(most_bytes as u64 + 1)
             .read_to_end(&mut source)

@@ -12,10 +12,16 @@ pub(super) struct Generated {
 }
 
 /// Every such file.
-pub(super) const FILES: &[Generated] = &[Generated {
-    path: "schema/report.json",
-    content: || Ok(crusades_evaluate::report::schema_json()?),
-}];
+pub(super) const FILES: &[Generated] = &[
+    Generated {
+        path: "schema/report.json",
+        content: || Ok(crusades_evaluate::report::schema_json()?),
+    },
+    Generated {
+        path: "docs/rules.md",
+        content: || Ok(crusades_scan::rules_markdown()),
+    },
+];
 
 /// Which of the files below `root` do not hold what they must; with `fix` these are rewritten.
 pub(super) fn problems(files: &[Generated], root: &Path, fix: bool) -> Vec<String> {

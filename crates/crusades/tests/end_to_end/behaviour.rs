@@ -74,7 +74,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "exits at import",
             HONEST,
             Failed("warmup_failed", "process_exited", "status 0"),
-        )
+        ).thorough()
         .module("import os\nos._exit(0)")
         .past_the_scan(),
         Row::new(
@@ -106,7 +106,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "raises KeyboardInterrupt in the timed run",
             "if timed:\n    raise KeyboardInterrupt\nreturn train(model, data_iterator, optimizer, num_steps)",
             Failed("execution_failed", "raised", "KeyboardInterrupt"),
-        ),
+        ).thorough(),
         Row::new(
             "raises in the warm-up",
             "raise ValueError('out of ideas \\ud800 \\x1b[31m')",
@@ -116,7 +116,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "raises at import",
             HONEST,
             Failed("warmup_failed", "raised", "ZeroDivisionError"),
-        )
+        ).thorough()
         .module("1 / 0"),
         Row::new(
             "raises something that cannot be shown",
@@ -130,7 +130,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "recurses without end",
             "return inner_steps(model, data_iterator, optimizer, num_steps, device)",
             Failed("warmup_failed", "raised", "RecursionError"),
-        ),
+        ).thorough(),
         Row::new(
             "crashes in native code",
             "ctypes.string_at(0)",
@@ -140,10 +140,10 @@ return train(model, data_iterator, optimizer, num_steps)
         .past_the_scan(),
         Row::new(
             "kills all it can reach",
-            "if timed:\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n    os.kill(-1, 9)\n    os.kill(os.getpid(), 9)\nreturn train(model, data_iterator, optimizer, num_steps)",
+            "if timed:\n    os.kill(1, 9)\n    subprocess.run([\"/bin/sh\", \"-c\", \"kill -9 -1; kill -9 $PPID\"])\nreturn train(model, data_iterator, optimizer, num_steps)",
             Failed("execution_failed", "process_killed", "signal 9"),
         )
-        .module("import os")
+        .module("import os, subprocess")
         .past_the_scan(),
         Row::new(
             "hangs in the warm-up",
@@ -155,7 +155,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "hangs at import",
             HONEST,
             Failed("timeout", "no_reply", "within 10 s"),
-        )
+        ).thorough()
         .module("while True:\n    pass")
         .with(short()),
         Row::new(
@@ -179,7 +179,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "stops itself",
             "os.kill(os.getpid(), signal.SIGSTOP)",
             Failed("timeout", "no_reply", ""),
-        )
+        ).thorough()
         .module("import os, signal")
         .past_the_scan()
         .with(short()),
@@ -205,7 +205,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "leaves threads and trains",
             "threading.Thread(target=time.sleep, args=(1000,)).start()\nreturn train(model, data_iterator, optimizer, num_steps)",
             Accepted,
-        )
+        ).thorough()
         .module("import threading, time")
         .past_the_scan(),
         Row::new(
@@ -223,6 +223,19 @@ while True:
         .module("import os, time")
         .past_the_scan()
         .with(short()),
+        Row::new(
+            "leaves many children and trains",
+            r#"
+if timed:
+    for _ in range(100):
+        if os.fork() == 0:
+            time.sleep(1000)
+return train(model, data_iterator, optimizer, num_steps)
+"#,
+            Accepted,
+        )
+        .module("import os, time")
+        .past_the_scan(),
         Row::new(
             "fills the memory",
             "hoard = []\nwhile timed:\n    hoard.append(bytearray(16 << 20))\nreturn train(model, data_iterator, optimizer, num_steps)",
@@ -247,7 +260,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "asks for more memory than there is",
             "torch.empty(1 << 52)",
             Failed("out_of_memory", "raised", "in the warm-up"),
-        ),
+        ).thorough(),
         Row::new(
             "fills the temporary folder",
             r#"
@@ -262,7 +275,7 @@ with open("/tmp/hoard", "wb") as file:
             "floods the log",
             "while True:\n    print('x' * 100_000)",
             Failed("warmup_failed", "log_flood", "log limit"),
-        ),
+        ).thorough(),
         Row::new(
             "prints 100 MB in the timed run and returns",
             "for _ in range(100 * timed):\n    print('x' * 1_000_000)\nreturn train(model, data_iterator, optimizer, num_steps)",
@@ -324,7 +337,7 @@ def answer(nonce="0" * 64):
             "announces a frame of 4 GB",
             "if timed:\n    os.write(3, b'\\xff\\xff\\xff\\xff')\nreturn train(model, data_iterator, optimizer, num_steps)",
             broken("frame of 4294967295 bytes"),
-        ),
+        ).thorough(),
         row(
             "writes half a frame and waits",
             "if timed:\n    os.write(3, struct.pack('<I', 1000) + b'{')\n    time.sleep(1000)\nreturn train(model, data_iterator, optimizer, num_steps)",
@@ -340,7 +353,7 @@ def answer(nonce="0" * 64):
             "writes deeply nested JSON",
             "if timed:\n    os.write(3, struct.pack('<I', 100_000) + b'[' * 100_000)\nreturn train(model, data_iterator, optimizer, num_steps)",
             broken("no message"),
-        ),
+        ).thorough(),
         row(
             "forges a frame with a wrong nonce",
             "if timed:\n    trained()\nreturn train(model, data_iterator, optimizer, num_steps)",
@@ -355,7 +368,7 @@ def answer(nonce="0" * 64):
             "forges both frames in the warm-up",
             "trained()\nanswer()\ntime.sleep(1000)",
             Failed("warmup_failed", "protocol_violation", "does not belong to its question"),
-        ),
+        ).thorough(),
         row(
             "forges frames ahead of time",
             "result = train(model, data_iterator, optimizer, num_steps)\nif not timed:\n    send({'type': 'restored'})\nreturn result",
@@ -371,7 +384,7 @@ def answer(nonce="0" * 64):
             "forges an unknown kind of failure",
             "raise submission.Refused('sandbox_failed', 'try again')",
             Failed("warmup_failed", "protocol_violation", ""),
-        )
+        ).thorough()
         .module("import submission"),
     ]
 }
@@ -389,7 +402,7 @@ fn result_rows() -> Vec<Row> {
     let tokens = Refused(&["token_count_mismatch"], "");
     vec![
         returns("harmless: logits of another float type", "result.final_logits = result.final_logits.double()", Accepted),
-        returns("harmless: logits that are a view", "result.final_logits = result.final_logits.transpose(0, 1).contiguous().transpose(0, 1)", Accepted),
+        returns("harmless: logits that are a view", "result.final_logits = result.final_logits.transpose(0, 1).contiguous().transpose(0, 1)", Accepted).thorough(),
         returns(
             "harmless: the honest final state, as PyTorch gives it",
             "result.final_state = {name: value.cpu() for name, value in model.state_dict().items()}",
@@ -406,12 +419,12 @@ fn result_rows() -> Vec<Row> {
         )
         .past_the_scan(),
         returns("returns None", "result = None", invalid("returned None")),
-        returns("returns a tuple", "result = (1, 2)", invalid("tuple, which has no attribute")),
+        returns("returns a tuple", "result = (1, 2)", invalid("tuple, which has no attribute")).thorough(),
         returns("loss is NaN", "result.final_loss = float('nan')", Refused(&["loss_mismatch"], "")),
-        returns("loss is infinite", "result.final_loss = float('inf')", Refused(&["loss_mismatch"], "")),
-        returns("loss is negative", "result.final_loss = -result.final_loss", Refused(&["loss_mismatch"], "")),
+        returns("loss is infinite", "result.final_loss = float('inf')", Refused(&["loss_mismatch"], "")).thorough(),
+        returns("loss is negative", "result.final_loss = -result.final_loss", Refused(&["loss_mismatch"], "")).thorough(),
         returns("loss is far off", "result.final_loss += 0.4", Refused(&["loss_mismatch"], "")),
-        returns("loss is slightly off", "result.final_loss += 0.2", Accepted),
+        returns("loss is slightly off", "result.final_loss += 0.2", Accepted).thorough(),
         returns("loss is a tensor", "result.final_loss = torch.tensor(6.0)", invalid("final_loss is of type torch.Tensor")),
         returns("loss is an integer that no float holds", "result.final_loss = 10 ** 400", Refused(&["loss_mismatch"], "")),
         returns("loss is lazy", "result.final_loss = Late()", invalid("final_loss is of type train.Late"))
@@ -420,30 +433,30 @@ fn result_rows() -> Vec<Row> {
         returns("logits are flattened", "result.final_logits = result.final_logits.reshape(-1, 512)", shape("wrong shape")),
         returns("logits are of integers", "result.final_logits = result.final_logits.int()", shape("dtype")),
         returns("logits have a smaller vocabulary", "result.final_logits = result.final_logits[:, :, :500]", shape("wrong shape")),
-        returns("logits have fewer rows", "result.final_logits = result.final_logits[:2]", shape("wrong shape")),
+        returns("logits have fewer rows", "result.final_logits = result.final_logits[:2]", shape("wrong shape")).thorough(),
         returns("logits are cut short", "result.final_logits = result.final_logits[:, :20]", Refused(&["sequence_truncation"], "whole sequence")),
-        returns("logits have no elements", "result.final_logits = torch.empty(0)", shape("wrong shape")),
+        returns("logits have no elements", "result.final_logits = torch.empty(0)", shape("wrong shape")).thorough(),
         returns("logits have 60 dimensions", "result.final_logits = torch.zeros([1] * 60)", shape("wrong shape")),
-        returns("logits are a scalar", "result.final_logits = torch.tensor(1.0)", shape("wrong shape")),
-        returns("logits are on no device", "result.final_logits = torch.empty(4, 31, 512, device='meta')", Failed("execution_failed", "raised", "")),
+        returns("logits are a scalar", "result.final_logits = torch.tensor(1.0)", shape("wrong shape")).thorough(),
+        returns("logits are on no device", "result.final_logits = torch.empty(4, 31, 512, device='meta')", Failed("execution_failed", "raised", "")).thorough(),
         returns("logits are sparse", "result.final_logits = result.final_logits.to_sparse()", Failed("execution_failed", "raised", "")),
         returns("logits are of a subclass", "result.final_logits = result.final_logits.as_subclass(Late)", invalid("final_logits is of type train.Late"))
             .module("class Late(torch.Tensor):\n    pass"),
-        returns("logits are a list", "result.final_logits = result.final_logits.tolist()", invalid("final_logits is of type list")),
+        returns("logits are a list", "result.final_logits = result.final_logits.tolist()", invalid("final_logits is of type list")).thorough(),
         returns("tokens are too few", "result.total_tokens -= 1", tokens),
         returns("tokens are negative", "result.total_tokens = -1", tokens),
         returns("tokens are very many", "result.total_tokens = 1 << 62", tokens),
-        returns("tokens do not fit 64 bits", "result.total_tokens = 1 << 70", tokens),
+        returns("tokens do not fit 64 bits", "result.total_tokens = 1 << 70", tokens).thorough(),
         returns("tokens have more digits than Python prints", "result.total_tokens = 1 << 100_000", tokens),
         returns("tokens are a truth value", "result.total_tokens = True", invalid("total_tokens is of type bool")),
-        returns("tokens are a fraction", "result.total_tokens = 640.0", invalid("total_tokens is of type float")),
+        returns("tokens are a fraction", "result.total_tokens = 640.0", invalid("total_tokens is of type float")).thorough(),
         returns(
             "weights are NaN",
             "with torch.no_grad():\n        model.model.norm.weight[0] = float('nan')",
             Refused(&["weight_nan"], ""),
         ),
         returns("weights are of another type", "model.half()", Refused(&["invalid_final_state_shape"], "")),
-        returns("a weight has another shape", "model.model.norm.weight = torch.nn.Parameter(torch.ones(63))", Refused(&["invalid_final_state_shape"], "")),
+        returns("a weight has another shape", "model.model.norm.weight = torch.nn.Parameter(torch.ones(63))", Refused(&["invalid_final_state_shape"], "")).thorough(),
         returns("a module is deleted", "del model.model.layers[1]", Refused(&["incomplete_final_state"], "")),
         Row::new(
             "a module is deleted in the warm-up",
@@ -457,7 +470,7 @@ fn result_rows() -> Vec<Row> {
             "result.final_state = {name: torch.rand(value.shape) for name, value in model.state_dict().items()}",
             Refused(WEIGHTS, ""),
         ),
-        returns("the final state is a list", "result.final_state = []", invalid("final_state is of type list")),
+        returns("the final state is a list", "result.final_state = []", invalid("final_state is of type list")).thorough(),
         returns(
             "the final state holds something else than tensors",
             "result.final_state = {name: 1.0 for name in model.state_dict()}",
@@ -566,7 +579,7 @@ return result
         ),
         of(
             "leaves a parameter frozen",
-            "result = train(model, data_iterator, optimizer, num_steps)\nmodel.model.norm.weight.requires_grad = not timed\nreturn result",
+            "result = train(model, data_iterator, optimizer, num_steps)\nmodel.model.norm.weight.requires_grad_(not timed)\nreturn result",
             Refused(&["insufficient_trainable_params"], ""),
         )
         .past_the_scan(),
@@ -574,7 +587,7 @@ return result
             "freezes a layer before training",
             "model.model.layers[0].requires_grad_(False)\nreturn train(model, data_iterator, optimizer, num_steps)",
             Refused(&["insufficient_trainable_params"], ""),
-        )
+        ).thorough()
         .past_the_scan(),
         of(
             "patches what the worker copies with",
@@ -634,7 +647,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "makes the clock of the worker NaN",
             "sys.modules['session']._clock = lambda: float('nan')\nreturn train(model, data_iterator, optimizer, num_steps)",
             Failed("warmup_failed", "protocol_violation", ""),
-        )
+        ).thorough()
         .module("import sys")
         .past_the_scan(),
     ]

@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A process for all times: its number and its start in ticks since boot.
 type Process = (u32, u64);
@@ -94,6 +97,10 @@ fn parent_and_start(number: u32) -> Option<(u32, u64)> {
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
     // The name may hold anything, brackets too.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if fields.first() == Some(&"Z") {
+        // It has ended; to take note of that is up to its parent.
+        return None;
+    }
     Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
 }
 
@@ -159,4 +166,24 @@ pub(crate) fn names_in(folder: &Path) -> BTreeSet<String> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect()
+}
+
+#[test]
+fn a_process_that_outlives_its_parents_is_found_until_it_ends() {
+    for (seconds, count) in [("30", 1), ("0.5", 0)] {
+        let script = format!("(setsid sleep {seconds} & sleep 0.2) & sleep 0.3");
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", &script])
+            .spawn()
+            .unwrap();
+        let traces = Traces::of(shell.id(), Duration::from_millis(5));
+        shell.wait().unwrap();
+        let left = traces.left_after(Duration::from_secs(2));
+        assert_eq!(left.len(), count, "{left:?}");
+        for line in left {
+            let number = line.split(' ').nth(1).unwrap().parse().unwrap();
+            let survivor = Pid::from_raw(number).unwrap();
+            kill_process(survivor, Signal::KILL).unwrap();
+        }
+    }
 }
