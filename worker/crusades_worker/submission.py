@@ -2,10 +2,12 @@
 
 import inspect
 import linecache
+import math
 import struct
 import sys
 import traceback
 import types
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -146,12 +148,18 @@ def read(returned) -> Result:
         )
     total_tokens = attribute("total_tokens", int)
     if not 0 <= total_tokens < 1 << 63:
-        raise Refused("token_count_mismatch", f"total_tokens is {total_tokens}")
+        # The number itself may be too long to be shown.
+        raise Refused("token_count_mismatch", "total_tokens is not between 0 and 2^63")
+    final_loss = attribute("final_loss", float, int)
+    try:
+        final_loss = float(final_loss)
+    except OverflowError:
+        final_loss = math.inf
     return Result(
         final_logits=attribute("final_logits", torch.Tensor, torch.nn.Parameter, optional=True),
         total_tokens=total_tokens,
-        final_loss=float(attribute("final_loss", float, int)),
-        final_state=attribute("final_state", dict, optional=True),
+        final_loss=final_loss,
+        final_state=attribute("final_state", dict, OrderedDict, optional=True),
     )
 
 

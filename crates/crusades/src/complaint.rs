@@ -66,9 +66,15 @@ impl Complaint {
     pub(crate) fn print(&self) {
         let error = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let note = Style::new().bold();
-        output::note(&format!("{error}error:{error:#} {}", self.what));
+        output::note(&format!(
+            "{error}error:{error:#} {}",
+            output::printable(&self.what)
+        ));
         for cause in &self.causes {
-            output::note(&format!("{note}cause:{note:#} {cause}"));
+            // A cause may quote a submission, and may have several lines.
+            for line in cause.lines() {
+                output::note(&format!("{note}cause:{note:#} {}", output::printable(line)));
+            }
         }
         if let Some(help) = &self.help {
             output::note(&format!("{note}help:{note:#} {help}"));

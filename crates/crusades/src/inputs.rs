@@ -64,8 +64,12 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Reads the rules from `path`, or takes the shipped ones.
-    pub(crate) fn read(path: &Path, console: &Console) -> Result<Self, Complaint> {
+    /// Reads the rules from `path`, or takes the shipped ones; `runs` replaces the number of runs.
+    pub(crate) fn read(
+        path: &Path,
+        runs: Option<u32>,
+        console: &Console,
+    ) -> Result<Self, Complaint> {
         let (text, base) = if path == Path::new("tiny") {
             (TINY.to_owned(), PathBuf::from("."))
         } else {
@@ -80,12 +84,14 @@ impl Rules {
                 path.display()
             ));
         }
-        let policy = match &parsed.hparams.scan.policy {
+        let mut hparams = parsed.hparams;
+        hparams.evaluation_runs = runs.unwrap_or(hparams.evaluation_runs);
+        let policy = match &hparams.scan.policy {
             None => Policy::builtin(),
             Some(name) => read_policy(&base.join(name))?,
         };
         Ok(Self {
-            hparams: parsed.hparams,
+            hparams,
             base,
             policy,
         })

@@ -27,3 +27,35 @@ pub(crate) fn print(text: &str) -> Result<(), Complaint> {
 pub(crate) fn note(line: &str) {
     let _: io::Result<()> = writeln!(anstream::stderr(), "{line}");
 }
+
+/// A line of text from a submission without what would steer a terminal or turn the reading direction.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\t' => ' ',
+            // Marks and embeddings of direction (Unicode UAX #9, table of explicit formatting).
+            '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            control if control.is_control() => '\u{fffd}',
+            plain => plain,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_steers_a_terminal_is_replaced_and_other_text_is_not() {
+        assert_eq!(
+            printable("a\u{1b}[31mb\u{7}\tc\n"),
+            "a\u{fffd}[31mb\u{fffd} c\u{fffd}"
+        );
+        assert_eq!(printable("a\u{202e}b\u{9b}1m"), "a\u{fffd}b\u{fffd}1m");
+        assert_eq!(printable("größer ≥ 1"), "größer ≥ 1");
+    }
+}

@@ -9,6 +9,7 @@ use crusades_evaluate::bench::{Comparison, Side};
 use crusades_evaluate::report::{Check, CheckVerdict, Failure, Outcome, Phase, Report, RunRecord};
 
 use crate::console::{duration, size};
+use crate::output::printable;
 
 /// The widest line of free text.
 const WIDTH: u16 = 100;
@@ -50,7 +51,7 @@ fn verdict_line(report: &Report) -> String {
         _ => AnsiColor::Red,
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
-    format!("{style}{}{style:#}", report.summary)
+    format!("{style}{}{style:#}", printable(&report.summary))
 }
 
 /// A failure in the form of the tournament's miner guide.
@@ -60,7 +61,7 @@ pub(crate) fn failure_block(failure: &Failure, outcome: Outcome) -> String {
         Outcome::InfrastructureFault => "NOT JUDGED",
         _ => "VERIFICATION FAILED",
     };
-    let mut text = format!("{title}: {}\n\n", failure.headline);
+    let mut text = format!("{title}: {}\n\n", printable(&failure.headline));
     if !failure.statistics.is_empty() {
         let _ = writeln!(text, "  {}:", failure.subject);
         let widest = failure
@@ -71,14 +72,15 @@ pub(crate) fn failure_block(failure: &Failure, outcome: Outcome) -> String {
             .unwrap_or(0);
         for statistic in &failure.statistics {
             let label = format!("{}:", statistic.label);
-            let _ = writeln!(text, "    {label:<0$} {1}", widest + 1, statistic.value);
+            let value = printable(&statistic.value);
+            let _ = writeln!(text, "    {label:<0$} {value}", widest + 1);
         }
         text.push('\n');
     }
     if !failure.causes.is_empty() {
         text.push_str("  Possible causes:\n");
         for cause in &failure.causes {
-            let _ = writeln!(text, "    - {cause}");
+            let _ = writeln!(text, "    - {}", printable(cause));
         }
         text.push('\n');
     }
@@ -90,19 +92,6 @@ pub(crate) fn failure_block(failure: &Failure, outcome: Outcome) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Text of a submission without what would steer a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() && character != '\t' {
-                '\u{fffd}'
-            } else {
-                character
-            }
-        })
-        .collect()
 }
 
 fn facts(report: &Report) -> String {
@@ -348,18 +337,4 @@ pub(crate) fn lines(table: &Table) -> String {
 /// A cell whose contents stand at the right.
 pub(crate) fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn escape_sequences_of_a_submission_do_not_reach_the_terminal() {
-        assert_eq!(
-            printable("a\u{1b}[31mb\u{7}\tc"),
-            "a\u{fffd}[31mb\u{fffd}\tc"
-        );
-        assert_eq!(printable("größer ≥ 1"), "größer ≥ 1");
-    }
 }

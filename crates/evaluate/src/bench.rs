@@ -8,9 +8,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::plan::Seed;
 use crate::report::Phase;
-use crate::round::{Benchmark, Observer, Phases, RoundError, Settings};
+use crate::round::{Benchmark, Observer, Phases, RoundError, Settings, Task};
 use crate::worker::{RunOutput, Worker, WorkerError};
 
 /// Why there is no comparison.
@@ -63,18 +62,18 @@ pub struct Comparison {
     pub peak_tflops: f64,
 }
 
-/// Compares `source` (as the scan left it) with the baseline in `pairs` pairs of runs.
+/// Compares `source` (as the scan left it) with the baseline, in a pair of runs for each run of the task.
 ///
 /// # Errors
 /// [`BenchError`] names which side failed, and where.
 pub fn compare(
+    task: Task,
     settings: Settings,
-    seed: Seed,
     source: &str,
-    pairs: u32,
     observer: Observer<'_>,
 ) -> Result<Comparison, BenchError> {
-    let (benchmark, mut baseline) = Benchmark::prepare(settings, seed, pairs, observer)?;
+    let (benchmark, mut baseline) = Benchmark::prepare(task, settings, observer)?;
+    let pairs = benchmark.plan.runs.len();
     let mut phases = Phases::default();
     let failed = |stage| move |error| BenchError::Submission(stage, error);
     if let Some(first) = benchmark.plan.runs.first() {
@@ -141,7 +140,7 @@ pub fn compare(
         ratio_spread: (high - low) / ratio,
         ratios,
         parameters: benchmark.parameters,
-        tokens: benchmark.settings.hparams.unique_tokens(),
+        tokens: benchmark.hparams.unique_tokens(),
         peak_tflops: benchmark.peak_tflops,
     })
 }
@@ -154,9 +153,9 @@ fn side(benchmark: &Benchmark, outputs: &[RunOutput]) -> Side {
     let wall_seconds: Vec<f64> = outputs.iter().map(|output| output.span.seconds()).collect();
     let work = Work {
         parameters: benchmark.parameters,
-        unique_tokens: benchmark.settings.hparams.unique_tokens(),
+        unique_tokens: benchmark.hparams.unique_tokens(),
         wall_seconds: lower_median(&wall_seconds).unwrap_or(f64::NAN),
-        num_gpus: benchmark.settings.hparams.docker.num_gpus,
+        num_gpus: benchmark.hparams.docker.num_gpus,
     };
     Side {
         tokens_per_second: work.tokens_per_second(),

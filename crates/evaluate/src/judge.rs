@@ -121,7 +121,7 @@ impl Round {
         observer: Observer<'_>,
     ) -> Report {
         let began = Timer::now();
-        let num_gpus = self.benchmark.settings.hparams.docker.num_gpus;
+        let num_gpus = self.benchmark.hparams.docker.num_gpus;
         let scanned = scan(submission, policy, num_gpus);
         let scan_seconds = began.elapsed().as_secs_f64();
         if let Some(report) = refused_by_scan(submission, &scanned, scan_seconds) {
@@ -226,7 +226,7 @@ impl Judgement<'_> {
     ) {
         let benchmark = &self.round.benchmark;
         let runs = benchmark.plan.runs.len();
-        let most = benchmark.settings.hparams.disturbance.max_repeats;
+        let most = benchmark.hparams.disturbance.max_repeats;
         let mut own_phases = Phases::default();
         for attempt in 0..=most {
             record.repeats = attempt;
@@ -255,6 +255,18 @@ impl Judgement<'_> {
         }
     }
 
+    /// Why the sandbox was not of the strongest tier.
+    fn sandbox_remarks(&self, tier: Tier) -> Vec<String> {
+        if tier == Tier::One {
+            return Vec::new();
+        }
+        let mut remarks = crusades_sandbox::probe().reasons;
+        if self.round.benchmark.settings.force_tier.is_some() {
+            remarks.push(format!("{tier} was asked for"));
+        }
+        remarks
+    }
+
     /// Ends the worker and keeps what it printed.
     fn drop_worker(&mut self) {
         let Some(worker) = self.worker.take() else {
@@ -274,7 +286,7 @@ impl Judgement<'_> {
     fn finish(mut self, submission: Submission<'_>, runs: Vec<RunRecord>) -> Report {
         self.drop_worker();
         let benchmark = &self.round.benchmark;
-        let hparams = &benchmark.settings.hparams;
+        let hparams = &benchmark.hparams;
         let metric = hparams.metric;
         let values: Vec<f64> = runs
             .iter()
@@ -323,11 +335,7 @@ impl Judgement<'_> {
             torch: benchmark.versions.torch.clone(),
             transformers: benchmark.versions.transformers.clone(),
             sandbox_tier: tier.number(),
-            sandbox_remarks: if tier == Tier::One {
-                Vec::new()
-            } else {
-                crusades_sandbox::probe().reasons
-            },
+            sandbox_remarks: self.sandbox_remarks(tier),
         });
         report.runs = runs;
         report.phases = self.phases.list;
@@ -377,7 +385,7 @@ impl Round {
         let benchmark = &self.benchmark;
         let reference = &self.references[plan.index as usize];
         let evidence = Evidence {
-            hparams: &benchmark.settings.hparams,
+            hparams: &benchmark.hparams,
             layout: &benchmark.layout,
             parameters: benchmark.parameters,
             vocabulary: benchmark.vocabulary,

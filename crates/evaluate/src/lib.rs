@@ -3,7 +3,7 @@
 //! The submission runs in a worker of its own, in a sandbox; clock, seeds, data, reference and
 //! verdict are in this process, out of its reach. This crate knows nothing of chains and stores.
 //!
-//! Entry points: [`Round::prepare`] makes the reference runs, [`Round::judge`] judges one submission
+//! Entry points: [`Task::load`] says what is trained on what, [`Round::prepare`] makes the reference runs, [`Round::judge`] judges one submission
 //! in the round, [`bench::compare`] measures speed alone.
 
 pub mod bench;
@@ -25,5 +25,5 @@ pub use bundle::BASELINE;
 pub use judge::{Submission, refused_by_scan, scan};
 pub use layout::LayoutError;
 pub use plan::{PlanError, Seed};
-pub use round::{Event, Interpreter, Observer, Round, RoundError, Settings, base_of};
+pub use round::{Event, Interpreter, Observer, Round, RoundError, Settings, Task, base_of};
 pub use worker::WorkerError;

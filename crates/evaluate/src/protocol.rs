@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crusades_core::hparams::OptimizerHparams;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// Version of the protocol. Host and worker ship in one binary; the number guards against a stale
@@ -162,10 +162,34 @@ pub struct Versions {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorForm {
-    /// As PyTorch calls it.
+    /// As PyTorch calls it; cut after 64 characters.
+    #[serde(deserialize_with = "cut::<64, _>")]
     pub dtype: String,
-    /// Extents.
+    /// Extents; at most 64 of them, as many as PyTorch allows.
+    #[serde(deserialize_with = "extents")]
     pub shape: Vec<u64>,
+}
+
+/// A text of which the first `MOST` characters are kept: it comes from a worker and goes into reports.
+fn cut<'de, const MOST: usize, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(match text.char_indices().nth(MOST) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    })
+}
+
+/// The extents of a tensor that can exist.
+fn extents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    const MOST: usize = 64;
+    let extents = Vec::deserialize(deserializer)?;
+    if extents.len() > MOST {
+        return Err(serde::de::Error::invalid_length(
+            extents.len(),
+            &"at most 64 extents",
+        ));
+    }
+    Ok(extents)
 }
 
 /// `Ready`: the model is loaded.
@@ -224,9 +248,11 @@ pub struct Answer {
 pub struct Failed {
     /// What kind of failure.
     pub kind: FailedKind,
-    /// The exception.
+    /// The exception; cut after 2,000 characters.
+    #[serde(deserialize_with = "cut::<2_000, _>")]
     pub message: String,
-    /// Its traceback, for the submission's author.
+    /// Its traceback, for the submission's author; cut after 16,000 characters.
+    #[serde(deserialize_with = "cut::<16_000, _>")]
     pub traceback: String,
 }
 

@@ -32,15 +32,9 @@ pub struct Interpreter {
     pub read_only_paths: Vec<PathBuf>,
 }
 
-/// Everything that is decided before a round.
+/// How workers are run on this machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The rules.
-    pub hparams: Hparams,
-    /// Folder that relative paths in the rules start at.
-    pub base: PathBuf,
-    /// Folder for tokenised corpora.
-    pub cache: PathBuf,
     /// The interpreter.
     pub interpreter: Interpreter,
     /// CPU threads of a worker.
@@ -146,6 +140,65 @@ impl RoundError {
     }
 }
 
+/// What is trained on what, in which order: all of a round that needs no worker.
+#[derive(Debug)]
+pub struct Task {
+    pub(crate) hparams: Hparams,
+    pub(crate) plan: Plan,
+    pub(crate) corpus: Corpus,
+    model: Model,
+    seconds: f64,
+}
+
+impl Task {
+    /// Finds the model, loads the corpus and draws the plan of `hparams`. Relative paths in them start
+    /// at `base`; tokenised corpora are kept in `cache`.
+    ///
+    /// # Errors
+    /// [`RoundError`] if model or corpus are not there or do not suffice.
+    pub fn load(
+        hparams: Hparams,
+        base: &Path,
+        cache: &Path,
+        seed: Seed,
+        observer: Observer<'_>,
+    ) -> Result<Self, RoundError> {
+        if hparams.docker.num_gpus > 1 {
+            return Err(RoundError::SeveralGpus(hparams.docker.num_gpus));
+        }
+        let began = Timer::now();
+        let model = Model::find(&hparams, base).map_err(RoundError::Model)?;
+        let name = "Loaded the corpus";
+        observer(Event::Started(name));
+        let corpus = benchmark::load_corpus(&hparams, base, cache, &model, &mut |step| {
+            if let Progress::Tokenising { share, .. } = step {
+                observer(Event::Progress(share));
+            }
+        })
+        .map_err(RoundError::Data)?;
+        let shape = PlanShape {
+            corpus_rows: corpus.rows() as u64,
+            steps: hparams.eval_steps,
+            batch_size: hparams.benchmark_batch_size,
+            sequence_length: hparams.benchmark_sequence_length,
+            runs: hparams.evaluation_runs,
+        };
+        let plan = Plan::new(seed, shape).map_err(RoundError::Plan)?;
+        let seconds = began.elapsed().as_secs_f64();
+        observer(Event::Finished {
+            what: name,
+            seconds,
+        });
+        Ok(Self {
+            hparams,
+            plan,
+            corpus,
+            model,
+            seconds,
+        })
+    }
+}
+
 /// What the reference did in one run.
 #[derive(Debug)]
 pub(crate) struct ReferenceRun {
@@ -156,6 +209,7 @@ pub(crate) struct ReferenceRun {
 /// The benchmark as it is loaded: what a worker needs before it can run anything.
 #[derive(Debug)]
 pub(crate) struct Benchmark {
+    pub(crate) hparams: Hparams,
     pub(crate) settings: Settings,
     pub(crate) plan: Plan,
     pub(crate) corpus: Corpus,
@@ -182,40 +236,24 @@ impl Benchmark {
     /// Loads model and corpus, draws the plan, and starts the trusted worker, which fixes the
     /// initial weights. The worker has the baseline loaded when it is returned.
     pub(crate) fn prepare(
+        task: Task,
         settings: Settings,
-        seed: Seed,
-        runs: u32,
         observer: Observer<'_>,
     ) -> Result<(Self, Worker), RoundError> {
-        let hparams = &settings.hparams;
-        if hparams.docker.num_gpus > 1 {
-            return Err(RoundError::SeveralGpus(hparams.docker.num_gpus));
-        }
-        let mut phases = Phases::default();
-        let model = Model::find(hparams, &settings.base).map_err(RoundError::Model)?;
-        let corpus = phases.time("Loaded the corpus", observer, |observer| {
-            benchmark::load_corpus(
-                hparams,
-                &settings.base,
-                &settings.cache,
-                &model,
-                &mut |step| {
-                    if let Progress::Tokenising { share, .. } = step {
-                        observer(Event::Progress(share));
-                    }
-                },
-            )
-            .map_err(RoundError::Data)
-        })?;
-        let shape = PlanShape {
-            corpus_rows: corpus.rows() as u64,
-            steps: hparams.eval_steps,
-            batch_size: hparams.benchmark_batch_size,
-            sequence_length: hparams.benchmark_sequence_length,
-            runs,
+        let Task {
+            hparams,
+            plan,
+            corpus,
+            model,
+            seconds,
+        } = task;
+        let mut phases = Phases {
+            list: vec![Phase {
+                name: "Loaded the corpus".to_owned(),
+                seconds,
+            }],
         };
-        let plan = Plan::new(seed, shape).map_err(RoundError::Plan)?;
-        let setup = worker_setup(&settings, &model, plan.initial_weights_seed)?;
+        let setup = worker_setup(&hparams, &settings, &model, plan.initial_weights_seed)?;
         let reference = |stage| {
             move |source| RoundError::Reference {
                 stage,
@@ -240,7 +278,7 @@ impl Benchmark {
         let initial = phases.time("Fixed the initial weights", observer, |_| {
             let failed = || reference("the initial weights were not had");
             worker
-                .share_memory(&layout, batch_bytes(hparams))
+                .share_memory(&layout, batch_bytes(&hparams))
                 .map_err(failed())?;
             let weights = worker.dump_weights().map_err(failed())?;
             let initial =
@@ -255,6 +293,7 @@ impl Benchmark {
             device: ready.device,
             versions: ready.versions,
             phases: phases.list,
+            hparams,
             settings,
             plan,
             corpus,
@@ -281,7 +320,7 @@ impl Benchmark {
                 "its model is not the reference's".to_owned(),
             ));
         }
-        worker.share_memory(&self.layout, batch_bytes(&self.settings.hparams))?;
+        worker.share_memory(&self.layout, batch_bytes(&self.hparams))?;
         worker.give_initial_weights(&self.initial)?;
         Ok(worker)
     }
@@ -352,7 +391,7 @@ impl Benchmark {
     }
 
     fn order<'a>(&self, run: &'a RunPlan, nonces: [&'a str; 2]) -> RunOrder<'a> {
-        let hparams = &self.settings.hparams;
+        let hparams = &self.hparams;
         RunOrder {
             noise_seed: None,
             batches: &[],
@@ -367,18 +406,17 @@ impl Benchmark {
 }
 
 impl Round {
-    /// Prepares a round of `hparams.evaluation_runs` runs: model, corpus, plan, and all reference
-    /// runs.
+    /// Prepares a round: starts the trusted worker and makes all reference runs.
     ///
     /// # Errors
     /// [`RoundError`]; none of them is the fault of a submission.
     pub fn prepare(
+        task: Task,
         settings: Settings,
-        seed: Seed,
         observer: Observer<'_>,
     ) -> Result<Self, RoundError> {
-        let runs = settings.hparams.evaluation_runs;
-        let (mut benchmark, mut worker) = Benchmark::prepare(settings, seed, runs, observer)?;
+        let (mut benchmark, mut worker) = Benchmark::prepare(task, settings, observer)?;
+        let runs = benchmark.plan.runs.len();
         let mut references = Vec::with_capacity(benchmark.plan.runs.len());
         let mut phases = Phases::default();
         for run in &benchmark.plan.runs {
@@ -454,11 +492,11 @@ impl Phases {
 }
 
 fn worker_setup(
+    hparams: &Hparams,
     settings: &Settings,
     model: &Model,
     initial_weights_seed: u64,
 ) -> Result<WorkerSetup, RoundError> {
-    let hparams = &settings.hparams;
     Ok(WorkerSetup {
         python: settings.interpreter.program.clone(),
         read_only_paths: settings.interpreter.read_only_paths.clone(),
@@ -508,7 +546,7 @@ fn batch_bytes(hparams: &Hparams) -> usize {
 }
 
 fn plan_record(benchmark: &Benchmark) -> Result<PlanRecord, RoundError> {
-    let hparams = &benchmark.settings.hparams;
+    let hparams = &benchmark.hparams;
     let text = serde_json::to_vec(hparams).map_err(RoundError::Hparams)?;
     Ok(PlanRecord {
         seed: benchmark.plan.seed.to_hex(),

@@ -350,12 +350,16 @@ impl Worker {
                 what: "the batches",
                 source,
             })?;
-        let reply = self.ask(&run, &[], left())?;
+        let late = |error| match error {
+            WorkerError::Timeout(_) => WorkerError::Timeout(order.timeout),
+            error => error,
+        };
+        let reply = self.ask(&run, &[], left()).map_err(late)?;
         let Reply::Trained(trained) = reply else {
             return Err(unexpected(&run, &reply));
         };
         let trained_at = Instant::now();
-        let reply = self.ask(&question, &[], left())?;
+        let reply = self.ask(&question, &[], left()).map_err(late)?;
         let Reply::Answer(answer) = reply else {
             return Err(unexpected(&question, &reply));
         };

@@ -3,19 +3,18 @@
 use crusades_evaluate::bench::{self, BenchError};
 use crusades_evaluate::{Submission, scan};
 
-use super::evaluation::{print_json, settings, unprepared};
+use super::evaluation::{print_json, task_and_settings, unprepared};
 use crate::cli::Bench;
 use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::exit_code::Code;
-use crate::inputs::{Rules, SubmissionFile, seed};
+use crate::inputs::{Rules, SubmissionFile};
 use crate::{output, render};
 
 pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
     let mut console = Console::new(flags.evaluation.quiet);
-    let rules = Rules::read(&flags.evaluation.hparams, &console)?;
+    let rules = Rules::read(&flags.evaluation.hparams, Some(flags.pairs), &console)?;
     let file = SubmissionFile::read(&flags.file, rules.policy.limits.max_source_bytes)?;
-    let seed = seed(flags.evaluation.seed.as_deref())?;
     let submission = Submission {
         file: &file.name,
         source: &file.source,
@@ -30,8 +29,8 @@ pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
         output::note(&super::scan::findings(&file, &scanned));
         return Ok(Code::RefusedByScan);
     };
-    let settings = settings(&flags.evaluation, &rules, None, &mut console)?;
-    let outcome = bench::compare(settings, seed, source, flags.pairs, &mut |event| {
+    let (task, settings) = task_and_settings(&flags.evaluation, &rules, &mut console)?;
+    let outcome = bench::compare(task, settings, source, &mut |event| {
         console.event(event);
     });
     console.clear();
@@ -39,7 +38,7 @@ pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
     if flags.json {
         print_json(&result)?;
     } else {
-        let name = render::printable(&file.name);
+        let name = output::printable(&file.name);
         output::print(&render::comparison(&name, &result))?;
     }
     Ok(Code::Accepted)

@@ -13,13 +13,13 @@ use crusades_store::{
 };
 use uuid::Uuid;
 
-use super::evaluation::{folders, settings, unprepared};
+use super::evaluation::{folders, task_and_settings, unprepared};
 use crate::cli::Demo;
 use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::exit_code::Code;
-use crate::inputs::{Rules, seed};
-use crate::output;
+use crate::inputs::Rules;
+use crate::output::{self, printable};
 use crate::render::{self, plain_table, right};
 
 /// A submission that ships with the program, and what a sound installation makes of it.
@@ -50,16 +50,15 @@ const EXAMPLES: [Example; 6] = [
 
 pub(crate) fn run(flags: &Demo) -> Result<Code, Complaint> {
     let mut console = Console::new(flags.evaluation.quiet);
-    let rules = Rules::read(&flags.evaluation.hparams, &console)?;
-    let seed = seed(flags.evaluation.seed.as_deref())?;
+    let rules = Rules::read(&flags.evaluation.hparams, flags.runs, &console)?;
     let database = match &flags.db {
         Some(path) => path.clone(),
         None => default_database()?,
     };
     let mut store = Store::open(&database).map_err(|error| stored(&error))?;
-    let settings = settings(&flags.evaluation, &rules, flags.runs, &mut console)?;
+    let (task, settings) = task_and_settings(&flags.evaluation, &rules, &mut console)?;
     console.say("Preparing the round: one seed and one reference for all submissions");
-    let round = Round::prepare(settings, seed, &mut |event| console.event(event));
+    let round = Round::prepare(task, settings, &mut |event| console.event(event));
     console.clear();
     let round = round.map_err(|error| unprepared(&error))?;
 
@@ -86,7 +85,7 @@ pub(crate) fn run(flags: &Demo) -> Result<Code, Complaint> {
             }
         });
         console.clear();
-        console.say(&format!("      {}", report.summary));
+        console.say(&format!("      {}", printable(&report.summary)));
         if report.outcome != example.expected {
             surprises.push(format!(
                 "{}: expected {:?}, and it was {:?}: {}",
@@ -240,7 +239,7 @@ fn summary(store: &Store, metric: Metric, ids: &[String]) -> Result<String, Comp
             text.push_str(&format!(
                 "  {}\n    {}\n",
                 refusal.name,
-                render::printable(&refusal.failure.message)
+                printable(&refusal.failure.message)
             ));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crusades_evaluate::{RoundError, Settings};
+use crusades_evaluate::{RoundError, Settings, Task, WorkerError};
 use crusades_sandbox::Tier;
 use directories::ProjectDirs;
 use serde::Serialize;
@@ -10,25 +10,30 @@ use serde::Serialize;
 use crate::cli::Evaluation;
 use crate::complaint::Complaint;
 use crate::console::Console;
-use crate::inputs::Rules;
+use crate::inputs::{Rules, seed};
 use crate::{output, python};
 
-/// Settings of a round from the flags and the rules.
-pub(crate) fn settings(
+/// What is to be done and on what, in the order in which it can fail soonest: nothing is downloaded
+/// for rules that cannot be used or on a machine that has no sandbox.
+pub(crate) fn task_and_settings(
     flags: &Evaluation,
     rules: &Rules,
-    runs: Option<u32>,
     console: &mut Console,
-) -> Result<Settings, Complaint> {
-    let mut hparams = rules.hparams.clone();
-    if let Some(runs) = runs {
-        hparams.evaluation_runs = runs;
-    }
+) -> Result<(Task, Settings), Complaint> {
+    let seed = seed(flags.seed.as_deref())?;
     check_sandbox(flags)?;
+    let cache = folders()?.cache_dir().join("corpus");
+    let hparams = rules.hparams.clone();
+    let task = Task::load(hparams, &rules.base, &cache, seed, &mut |event| {
+        console.event(event);
+    });
+    console.clear();
+    let task = task.map_err(|error| unprepared(&error))?;
+    Ok((task, settings(flags, console)?))
+}
+
+fn settings(flags: &Evaluation, console: &mut Console) -> Result<Settings, Complaint> {
     Ok(Settings {
-        hparams,
-        base: rules.base.clone(),
-        cache: folders()?.cache_dir().join("corpus"),
         interpreter: python::ready(flags.python.as_deref(), console)?,
         threads: flags.threads.unwrap_or_else(cores),
         minimum_tier: minimum_tier(flags),
@@ -90,6 +95,10 @@ pub(crate) fn unprepared(error: &RoundError) -> Complaint {
         .help(match error {
             RoundError::Model(_) | RoundError::Data(_) => {
                 "mend the hparams, or use `--hparams tiny`, which needs no download"
+            }
+            RoundError::Reference { source, .. } if matches!(**source, WorkerError::Start(_)) => {
+                "`crusades env check` says what this machine has; in tier 3 the interpreter must be in reach of every user: set CRUSADES_ENV_DIR to \
+                 a folder that is not below a private one"
             }
             _ => "`crusades env check` says what this machine has",
         })

@@ -6,19 +6,18 @@ use std::path::Path;
 use crusades_evaluate::report::Report;
 use crusades_evaluate::{Round, Submission, refused_by_scan, scan};
 
-use super::evaluation::{empty_folder, print_json, settings, unprepared};
+use super::evaluation::{empty_folder, print_json, task_and_settings, unprepared};
 use crate::cli::Verify;
 use crate::complaint::Complaint;
 use crate::console::Console;
 use crate::exit_code::Code;
-use crate::inputs::{Rules, SubmissionFile, seed};
+use crate::inputs::{Rules, SubmissionFile};
 use crate::{output, render};
 
 pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
     let mut console = Console::new(flags.evaluation.quiet);
-    let rules = Rules::read(&flags.evaluation.hparams, &console)?;
+    let rules = Rules::read(&flags.evaluation.hparams, flags.runs, &console)?;
     let file = SubmissionFile::read(&flags.file, rules.policy.limits.max_source_bytes)?;
-    let seed = seed(flags.evaluation.seed.as_deref())?;
     if let Some(folder) = &flags.keep {
         empty_folder(folder)?;
     }
@@ -32,7 +31,7 @@ pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
     let scanned = scan(submission, &rules.policy, rules.hparams.docker.num_gpus);
     let seconds = began.elapsed().as_secs_f64();
     console.done(
-        &format!("Scanned {}", render::printable(&file.name)),
+        &format!("Scanned {}", output::printable(&file.name)),
         seconds,
     );
     let report = match refused_by_scan(submission, &scanned, seconds) {
@@ -43,8 +42,8 @@ pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
             report
         }
         None => {
-            let settings = settings(&flags.evaluation, &rules, flags.runs, &mut console)?;
-            let round = Round::prepare(settings, seed, &mut |event| console.event(event));
+            let (task, settings) = task_and_settings(&flags.evaluation, &rules, &mut console)?;
+            let round = Round::prepare(task, settings, &mut |event| console.event(event));
             console.clear();
             let round = round.map_err(|error| unprepared(&error))?;
             let report = round.judge(submission, &rules.policy, &mut |event| console.event(event));
