@@ -122,7 +122,7 @@ return train(model, data_iterator, optimizer, num_steps)
             "raises something that cannot be shown",
             "raise Sly('x')",
             Failed("warmup_failed", "raised", "Sly"),
-        )
+        ).thorough()
         .module(
             "class Sly(Exception):\n    def __str__(self):\n        raise RuntimeError\n    def __repr__(self):\n        raise RuntimeError",
         ),
@@ -233,7 +233,7 @@ if timed:
 return train(model, data_iterator, optimizer, num_steps)
 "#,
             Accepted,
-        )
+        ).thorough()
         .module("import os, time")
         .past_the_scan(),
         Row::new(
@@ -253,7 +253,7 @@ if timed:
 return train(model, data_iterator, optimizer, num_steps)
 "#,
             Failed("out_of_memory", "", "memory"),
-        )
+        ).thorough()
         .module("import os")
         .past_the_scan(),
         Row::new(
@@ -280,12 +280,12 @@ with open("/tmp/hoard", "wb") as file:
             "prints 100 MB in the timed run and returns",
             "for _ in range(100 * timed):\n    print('x' * 1_000_000)\nreturn train(model, data_iterator, optimizer, num_steps)",
             Failed("execution_failed", "log_flood", "log limit"),
-        ),
+        ).thorough(),
         Row::new(
             "closes standard output and error",
             "if timed:\n    os.close(0), os.close(1), os.close(2)\nreturn train(model, data_iterator, optimizer, num_steps)",
             Accepted,
-        )
+        ).thorough()
         .module("import os")
         .past_the_scan(),
     ]
@@ -327,7 +327,7 @@ def answer(nonce="0" * 64):
             "closes the socket and lives on",
             "if timed:\n    os.close(3)\n    time.sleep(1000)\nreturn train(model, data_iterator, optimizer, num_steps)",
             Failed("execution_failed", "connection_closed", "control socket was closed"),
-        ),
+        ).thorough(),
         row(
             "writes garbage to the socket",
             "if timed:\n    os.write(3, b'garbage' * 10)\nreturn train(model, data_iterator, optimizer, num_steps)",
@@ -348,7 +348,7 @@ def answer(nonce="0" * 64):
             "writes half a frame and goes on",
             "if timed:\n    os.write(3, struct.pack('<I', 20) + b'{')\nreturn train(model, data_iterator, optimizer, num_steps)",
             broken("no message"),
-        ),
+        ).thorough(),
         row(
             "writes deeply nested JSON",
             "if timed:\n    os.write(3, struct.pack('<I', 100_000) + b'[' * 100_000)\nreturn train(model, data_iterator, optimizer, num_steps)",
@@ -401,7 +401,7 @@ fn result_rows() -> Vec<Row> {
     let invalid = |headline| Failed("invalid_return_type", "", headline);
     let tokens = Refused(&["token_count_mismatch"], "");
     vec![
-        returns("harmless: logits of another float type", "result.final_logits = result.final_logits.double()", Accepted),
+        returns("harmless: logits of another float type", "result.final_logits = result.final_logits.double()", Accepted).thorough(),
         returns("harmless: logits that are a view", "result.final_logits = result.final_logits.transpose(0, 1).contiguous().transpose(0, 1)", Accepted).thorough(),
         returns(
             "harmless: the honest final state, as PyTorch gives it",
@@ -423,31 +423,31 @@ fn result_rows() -> Vec<Row> {
         returns("loss is NaN", "result.final_loss = float('nan')", Refused(&["loss_mismatch"], "")),
         returns("loss is infinite", "result.final_loss = float('inf')", Refused(&["loss_mismatch"], "")).thorough(),
         returns("loss is negative", "result.final_loss = -result.final_loss", Refused(&["loss_mismatch"], "")).thorough(),
-        returns("loss is far off", "result.final_loss += 0.4", Refused(&["loss_mismatch"], "")),
+        returns("loss is far off", "result.final_loss += 0.4", Refused(&["loss_mismatch"], "")).thorough(),
         returns("loss is slightly off", "result.final_loss += 0.2", Accepted).thorough(),
         returns("loss is a tensor", "result.final_loss = torch.tensor(6.0)", invalid("final_loss is of type torch.Tensor")),
-        returns("loss is an integer that no float holds", "result.final_loss = 10 ** 400", Refused(&["loss_mismatch"], "")),
+        returns("loss is an integer that no float holds", "result.final_loss = 10 ** 400", Refused(&["loss_mismatch"], "")).thorough(),
         returns("loss is lazy", "result.final_loss = Late()", invalid("final_loss is of type train.Late"))
             .module("class Late:\n    def __float__(self):\n        return 6.0"),
         returns("logits are None", "result.final_logits = None", Refused(&["missing_logits"], "no output logits")),
         returns("logits are flattened", "result.final_logits = result.final_logits.reshape(-1, 512)", shape("wrong shape")),
-        returns("logits are of integers", "result.final_logits = result.final_logits.int()", shape("dtype")),
-        returns("logits have a smaller vocabulary", "result.final_logits = result.final_logits[:, :, :500]", shape("wrong shape")),
+        returns("logits are of integers", "result.final_logits = result.final_logits.int()", shape("dtype")).thorough(),
+        returns("logits have a smaller vocabulary", "result.final_logits = result.final_logits[:, :, :500]", shape("wrong shape")).thorough(),
         returns("logits have fewer rows", "result.final_logits = result.final_logits[:2]", shape("wrong shape")).thorough(),
         returns("logits are cut short", "result.final_logits = result.final_logits[:, :20]", Refused(&["sequence_truncation"], "whole sequence")),
         returns("logits have no elements", "result.final_logits = torch.empty(0)", shape("wrong shape")).thorough(),
-        returns("logits have 60 dimensions", "result.final_logits = torch.zeros([1] * 60)", shape("wrong shape")),
+        returns("logits have 60 dimensions", "result.final_logits = torch.zeros([1] * 60)", shape("wrong shape")).thorough(),
         returns("logits are a scalar", "result.final_logits = torch.tensor(1.0)", shape("wrong shape")).thorough(),
         returns("logits are on no device", "result.final_logits = torch.empty(4, 31, 512, device='meta')", Failed("execution_failed", "raised", "")).thorough(),
-        returns("logits are sparse", "result.final_logits = result.final_logits.to_sparse()", Failed("execution_failed", "raised", "")),
+        returns("logits are sparse", "result.final_logits = result.final_logits.to_sparse()", Failed("execution_failed", "raised", "")).thorough(),
         returns("logits are of a subclass", "result.final_logits = result.final_logits.as_subclass(Late)", invalid("final_logits is of type train.Late"))
             .module("class Late(torch.Tensor):\n    pass"),
         returns("logits are a list", "result.final_logits = result.final_logits.tolist()", invalid("final_logits is of type list")).thorough(),
         returns("tokens are too few", "result.total_tokens -= 1", tokens),
-        returns("tokens are negative", "result.total_tokens = -1", tokens),
-        returns("tokens are very many", "result.total_tokens = 1 << 62", tokens),
+        returns("tokens are negative", "result.total_tokens = -1", tokens).thorough(),
+        returns("tokens are very many", "result.total_tokens = 1 << 62", tokens).thorough(),
         returns("tokens do not fit 64 bits", "result.total_tokens = 1 << 70", tokens).thorough(),
-        returns("tokens have more digits than Python prints", "result.total_tokens = 1 << 100_000", tokens),
+        returns("tokens have more digits than Python prints", "result.total_tokens = 1 << 100_000", tokens).thorough(),
         returns("tokens are a truth value", "result.total_tokens = True", invalid("total_tokens is of type bool")),
         returns("tokens are a fraction", "result.total_tokens = 640.0", invalid("total_tokens is of type float")).thorough(),
         returns(
@@ -462,7 +462,7 @@ fn result_rows() -> Vec<Row> {
             "a module is deleted in the warm-up",
             "result = train(model, data_iterator, optimizer, num_steps)\nif not timed:\n    del model.model.layers[1]\nreturn result",
             Failed("execution_failed", "raised", "KeyError"),
-        ),
+        ).thorough(),
         returns("the final state is empty", "result.final_state = {}", Refused(&["incomplete_final_state"], "")),
         returns("the final state lacks a tensor", "result.final_state = dict(model.state_dict())\n    del result.final_state['model.norm.weight']", Refused(&["incomplete_final_state"], "")),
         returns(
@@ -475,12 +475,12 @@ fn result_rows() -> Vec<Row> {
             "the final state holds something else than tensors",
             "result.final_state = {name: 1.0 for name in model.state_dict()}",
             Refused(&["incomplete_final_state"], ""),
-        ),
+        ).thorough(),
     ]
 }
 
 fn training_rows() -> Vec<Row> {
-    let of = |name, body, expected| Row::new(name, body, expected);
+    let of = |name, body, expected| Row::new(name, body, expected).thorough();
     let refused = Refused(WEIGHTS, "");
     vec![
         of(
