@@ -16,8 +16,7 @@ use crate::native::cgroup::{self, Group};
 use crate::native::filter::Filters;
 use crate::native::identity::Identity;
 use crate::native::init::{self, Habitat, Plan, exit_now};
-use crate::native::payload::Program;
-use crate::native::policy::{Surroundings, SystemCallPolicy};
+use crate::native::payload::{Program, prepare_locked_memory};
 use crate::native::probe;
 use crate::native::processes;
 use crate::native::protocol::{
@@ -26,6 +25,7 @@ use crate::native::protocol::{
 };
 use crate::native::weak;
 use crate::outcome::{ExitCause, Usage};
+use crate::policy::Surroundings;
 use crate::request::{EmbeddedFile, Mount};
 
 /// How often memory is looked at where the kernel does not end the whole sandbox by itself.
@@ -116,24 +116,30 @@ fn supervise(
         .collect();
     let group = make_group(&launch)?;
     host.tell(&Report::Groups(group.directories()));
-    let policy = SystemCallPolicy::standard(Surroundings {
+    let resources = launch.policy.effective_resources();
+    prepare_locked_memory(&resources);
+    let calls = launch.policy.system_calls_in(Surroundings {
         namespaces: launch.walls.namespaces,
         counted_memory: group.limits(),
     });
-    let filters = Filters::compile(&policy)?;
+    let filters = Filters::compile(&calls)?;
     let identity = Identity::choose();
     identity.give(&log)?;
     if launch.walls.namespaces {
         let program = Program::new(&launch.program, &launch.arguments, &launch.environment)?;
+        let files = launch.policy.effective_files();
         let plan = Plan {
             program,
             limits: launch.limits.clone(),
+            resources,
+            files: files.clone(),
             landlock: launch.walls.landlock,
             filters,
             log,
             inherit,
         };
         let habitat = Habitat::prepare(
+            files,
             mounts,
             embedded,
             launch.limits.storage_bytes,
