@@ -17,6 +17,7 @@ mod outcome;
 mod policy;
 mod request;
 mod sandbox;
+pub mod selftest;
 mod tier;
 
 pub use capabilities::{probe, probe_with};

@@ -88,8 +88,13 @@ pub(crate) fn rehearse(habitat: Habitat, pipes: Pipes) -> ! {
 
 /// Ends this process without running anything else.
 pub(crate) fn exit_now() -> ! {
+    exit_with(1)
+}
+
+/// Ends this process with an exit code, without running anything else.
+pub(crate) fn exit_with(code: i32) -> ! {
     // SAFETY: ends the process; no other code of it runs.
-    unsafe { libc::_exit(1) }
+    unsafe { libc::_exit(code) }
 }
 
 fn tell(reports: &mut PipeWriter, report: &InitReport) {

@@ -20,4 +20,5 @@ mod supervisor;
 mod weak;
 
 pub(crate) use access::landlock_abi;
+pub(crate) use init::exit_with;
 pub use supervisor::run_if_supervisor;

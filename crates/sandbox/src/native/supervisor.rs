@@ -27,6 +27,7 @@ use crate::native::weak;
 use crate::outcome::{ExitCause, Usage};
 use crate::policy::Surroundings;
 use crate::request::{EmbeddedFile, Mount};
+use crate::selftest::run_if_attacker;
 
 /// How often memory is looked at where the kernel does not end the whole sandbox by itself.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -37,9 +38,11 @@ const WATCH_COST: u32 = 20;
 /// How long a sandbox is given to die before the next attempt.
 const KILL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Becomes a sandbox supervisor, and never returns, if this process was started as one. Every program
-/// that uses sandboxes calls this as the first statement of `main`, before it starts a thread.
+/// Becomes a sandbox supervisor, or an attacker of the escape suite, and never returns, if this process
+/// was started as one. Every program that uses sandboxes calls this as the first statement of `main`,
+/// before it starts a thread.
 pub fn run_if_supervisor() {
+    run_if_attacker();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|argument| argument == SUPERVISOR_ARGUMENT)
