@@ -4,6 +4,7 @@
 use std::io;
 
 use super::attacks::{ATTACKS, Control};
+use super::calls::make_each;
 use super::scene::{Bait, Role};
 use crate::native::exit_with;
 
@@ -36,15 +37,20 @@ pub(crate) fn run_if_attacker() {
     else {
         exit_with(UNKNOWN);
     };
-    let attack = ATTACKS.iter().find(|attack| attack.name == name);
-    let (Some(attack), Ok(bait)) = (attack, serde_json::from_str::<Bait>(&bait)) else {
+    let Ok(bait) = serde_json::from_str::<Bait>(&bait) else {
         exit_with(UNKNOWN);
     };
-    let outcome = match (Role::named(&role), attack.control) {
-        (Some(Role::Attempt), _) => (attack.attempt)(&bait),
-        (Some(Role::Control), Control::Inside(control)) => control(&bait),
+    let attack = ATTACKS.iter().find(|attack| attack.name == name);
+    let act = match (Role::named(&role), attack) {
+        (Some(Role::Calls), _) => make_each,
+        (Some(Role::Attempt), Some(attack)) => attack.attempt,
+        (Some(Role::Control), Some(attack)) => match attack.control {
+            Control::Inside(control) => control,
+            Control::Outside(_) | Control::SeenBefore => exit_with(UNKNOWN),
+        },
         _ => exit_with(UNKNOWN),
     };
+    let outcome = act(&bait);
     exit_with(match outcome {
         Ok(()) => 0,
         Err(error) => code_of(&error),

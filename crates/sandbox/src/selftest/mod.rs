@@ -6,6 +6,7 @@
 
 mod attacker;
 mod attacks;
+mod calls;
 mod scene;
 mod touch;
 
@@ -23,6 +24,7 @@ use attacks::{ATTACKS, Attack, Control, Expected, Moment, NOT_APPLICABLE};
 use scene::{MEMORY_BYTES, Role, Scene, Stage};
 
 pub(crate) use attacker::run_if_attacker;
+pub use calls::{ARGUMENTS, CallMade, CallOutcome, make_every_call};
 
 /// How long one attack may take.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -73,10 +73,16 @@ pub(crate) struct Bait {
 pub(super) enum Role {
     Attempt,
     Control,
+    /// To make every system call.
+    Calls,
 }
 
 impl Role {
-    const ALL: [(Self, &'static str); 2] = [(Self::Attempt, "attempt"), (Self::Control, "control")];
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Attempt, "attempt"),
+        (Self::Control, "control"),
+        (Self::Calls, "calls"),
+    ];
 
     pub(super) fn named(name: &str) -> Option<Self> {
         let found = Self::ALL.iter().find(|(_, one)| *one == name);
@@ -87,6 +93,7 @@ impl Role {
         match self {
             Self::Attempt => "attempt",
             Self::Control => "control",
+            Self::Calls => "calls",
         }
     }
 }

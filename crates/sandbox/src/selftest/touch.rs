@@ -65,23 +65,32 @@ pub(super) fn clone(flags: i32) -> io::Result<()> {
 }
 
 fn reap(child: i64) -> io::Result<()> {
+    wait_status(i32::try_from(child).map_err(io::Error::other)?).map(drop)
+}
+
+/// Waits for a child and tells how it ended, as the kernel writes it.
+pub(super) fn wait_status(child: i32) -> io::Result<i32> {
     let mut status = 0;
-    let child = i32::try_from(child).map_err(io::Error::other)?;
     // SAFETY: the status is a valid place to write to.
     if unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    Ok(status)
+}
+
+/// Forks. The number of the child; none in the child itself.
+pub(super) fn fork_with_number() -> io::Result<Option<i32>> {
+    // SAFETY: an attacker has one thread.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        child if child > 0 => Ok(Some(child)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Forks. `true` in the child.
 pub(super) fn fork() -> io::Result<bool> {
-    // SAFETY: an attacker has one thread.
-    match unsafe { libc::fork() } {
-        0 => Ok(true),
-        pid if pid > 0 => Ok(false),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(fork_with_number()?.is_none())
 }
 
 pub(super) fn read(path: impl AsRef<Path>) -> io::Result<()> {
