@@ -351,7 +351,11 @@ impl Watch {
     }
 
     fn kill(&mut self, cause: ExitCause) {
-        self.killing.get_or_insert(cause);
+        if self.killing.is_none() {
+            // Where the kernel does not account, nobody can tell later what the killed have used.
+            self.usage();
+            self.killing = Some(cause);
+        }
         self.body.kill();
     }
 
