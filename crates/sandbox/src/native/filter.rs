@@ -57,9 +57,12 @@ fn compile(policy: &SystemCallPolicy) -> Result<Filters, BackendError> {
         ])
         .collect::<Result<Vec<_>, BackendError>>()?;
     for (call, rules) in by_arguments {
-        // Without a rule it is allowed. What is refused whatever its arguments are stays so.
-        if !rules.is_empty() {
-            refused.entry(call).or_insert(rules);
+        match refused.get_mut(&call) {
+            // Refused whatever its arguments are: that is what no rule means here.
+            Some(others) if others.is_empty() => {}
+            Some(others) => others.extend(rules),
+            None if rules.is_empty() => {}
+            None => drop(refused.insert(call, rules)),
         }
     }
     let errno = |code: Errno| SeccompAction::Errno(code.raw_os_error().unsigned_abs());

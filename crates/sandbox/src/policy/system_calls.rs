@@ -131,8 +131,10 @@ impl SystemCallPolicy {
             .own_process_only
             .iter()
             .any(|call| call.number == number);
+        if own_only && low(first) != 0 {
+            return true;
+        }
         match number {
-            _ if own_only => low(first) != 0,
             libc::SYS_clone => self
                 .refused_namespaces
                 .iter()
@@ -418,6 +420,20 @@ mod tests {
         assert_eq!(weak.answer(libc::SYS_memfd_create, own), Answer::Absent);
         assert!(weak.is_as_strict_as(&standard));
         assert!(!standard.is_as_strict_as(&weak));
+    }
+
+    #[test]
+    fn rules_for_the_same_call_add_up() {
+        let mut policy = SystemCallPolicy::strongest();
+        policy.own_process_only.extend(SystemCall::named("socket"));
+        let ask = |first| policy.answer(libc::SYS_socket, [first, 1, 0, 0, 0, 0]);
+        assert_eq!(ask(1), Answer::Refused);
+        policy.own_process_only.clear();
+        policy.own_process_only.extend(SystemCall::named("clone"));
+        let user = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
+        for (flags, answer) in [(0, Answer::Allowed), (user, Answer::Refused)] {
+            assert_eq!(policy.answer(libc::SYS_clone, [flags; 6]), answer);
+        }
     }
 
     #[test]
