@@ -14,8 +14,10 @@ mod log;
 mod memory;
 mod native;
 mod outcome;
+mod policy;
 mod request;
 mod sandbox;
+pub mod selftest;
 mod tier;
 
 pub use capabilities::{probe, probe_with};
@@ -23,8 +25,13 @@ pub use descriptors::{MOST_DESCRIPTORS, send_with_descriptors};
 pub use error::{ControlError, StartError};
 pub use log::{KEPT_BYTES, LogSnapshot};
 pub use memory::{Filling, SealedMemory, SharedMemory};
-pub use native::{SystemCall, SystemCallPolicy, run_if_supervisor};
+pub use native::run_if_supervisor;
 pub use outcome::{Exit, ExitCause, Usage};
+pub use policy::{
+    Answer, DeviceInventory, FilePolicy, GpuPolicy, InternetProtocol, IoctlCommand, Namespace,
+    NetlinkProtocol, Policy, PolicyError, ResourcePolicy, SocketFamily, StricterCalls,
+    Surroundings, SystemCall, SystemCallPolicy, WritableFolder,
+};
 pub use request::{EmbeddedFile, Limits, Mount, SandboxRequest};
 pub use sandbox::Sandbox;
 pub use tier::{Capabilities, Tier};

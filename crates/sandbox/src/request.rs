@@ -3,12 +3,13 @@
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
+use crate::policy::{Policy, is_plain};
 use crate::tier::Tier;
 
 /// A file or folder of the host that the payload may read and execute, never write.
@@ -44,6 +45,7 @@ pub struct EmbeddedFile {
 
 /// What the payload and all it starts may use together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Memory in bytes, swap included. Shared memory made and filled by the host is not counted
     /// where control groups are used.
@@ -80,7 +82,7 @@ pub struct SandboxRequest {
     pub program: PathBuf,
     /// Its arguments, without the name of the program.
     pub arguments: Vec<OsString>,
-    /// Its whole environment: nothing of the host's is added.
+    /// Its environment: nothing is added but what the policy names, and nothing of the host's.
     pub environment: Vec<(OsString, OsString)>,
     /// What it may read, besides the system's programs and libraries (`/usr` and its kin).
     pub mounts: Vec<Mount>,
@@ -89,8 +91,10 @@ pub struct SandboxRequest {
     pub embedded: Vec<EmbeddedFile>,
     /// Descriptors for the payload, each at the number that it will have there (3 or more).
     pub inherit: Vec<(OwnedFd, RawFd)>,
-    /// What it may use.
+    /// What it may use; at first what the policy gives.
     pub limits: Limits,
+    /// All else that it may and may not do.
+    pub policy: Policy,
     /// The weakest tier that is acceptable.
     pub minimum_tier: Tier,
     /// Exactly this tier, for tests of the weaker ones on a strong machine.
@@ -102,10 +106,16 @@ pub struct SandboxRequest {
 }
 
 impl SandboxRequest {
-    /// A request to run `program` with default limits, no mounts and an empty environment,
+    /// A request to run `program` under the standard policy, with no mounts and an empty environment,
     /// refusing tier 3.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self::under(Policy::standard(), program)
+    }
+
+    /// The same under another policy.
+    #[must_use]
+    pub fn under(policy: Policy, program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
             arguments: Vec::new(),
@@ -113,7 +123,8 @@ impl SandboxRequest {
             mounts: Vec::new(),
             embedded: Vec::new(),
             inherit: Vec::new(),
-            limits: Limits::default(),
+            limits: policy.limits.clone(),
+            policy,
             minimum_tier: Tier::Two,
             force_tier: None,
             launcher: None,
@@ -124,6 +135,9 @@ impl SandboxRequest {
     /// Refuses what can be seen to be wrong without asking the machine.
     pub(crate) fn validate(&self) -> Result<(), StartError> {
         let refuse = |what: String| Err(StartError::InvalidRequest(what));
+        self.policy
+            .validate()
+            .map_err(|error| StartError::InvalidRequest(error.to_string()))?;
         require_plain_path("program", &self.program)?;
         for mount in &self.mounts {
             require_plain_path("mount target", &mount.target)?;
@@ -137,19 +151,21 @@ impl SandboxRequest {
         for file in &self.embedded {
             require_plain_path("embedded file", &file.target)?;
         }
+        let files = &self.policy.files;
         let mounted = self
             .mounts
             .iter()
-            .map(|mount| (&mount.target, &RESERVED[1..]));
+            .map(|mount| (&mount.target, files.closed_to_mounts(&mount.target)));
         let embedded = self
             .embedded
             .iter()
-            .map(|file| (&file.target, &RESERVED[..]));
-        for (target, reserved) in mounted.chain(embedded) {
-            if let Some(reserved) = reserved.iter().find(|path| target.starts_with(path)) {
+            .map(|file| (&file.target, files.closed_to_embedded(&file.target)));
+        for (target, place) in mounted.chain(embedded) {
+            if let Some(place) = place {
                 return refuse(format!(
-                    "target {} lies in {reserved}, which belongs to the sandbox",
-                    target.display()
+                    "target {} lies in {}, which belongs to the sandbox",
+                    target.display(),
+                    place.display()
                 ));
             }
         }
@@ -187,20 +203,11 @@ impl SandboxRequest {
     }
 }
 
-/// Places that the sandbox makes itself. The first is open to mounts, because an interpreter may
-/// live there, but not to files by value, because the payload could replace them.
-const RESERVED: [&str; 5] = ["/tmp", "/dev", "/proc", "/scratch", "/etc/passwd"];
-
 /// Descriptors that the start itself needs below the limit of open files.
 const RESERVED_DESCRIPTORS: i64 = 16;
 
 fn require_plain_path(what: &str, path: &Path) -> Result<(), StartError> {
-    let plain = path.is_absolute()
-        && path.file_name().is_some()
-        && path
-            .components()
-            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if plain {
+    if is_plain(path) {
         return Ok(());
     }
     Err(StartError::InvalidRequest(format!(

@@ -91,11 +91,18 @@ impl Sandbox {
             operation: "make a pipe for the log",
             source,
         })?;
+        let limits = request.policy.effective_limits(&request.limits);
+        let mut environment = request.environment;
+        for (name, value) in request.policy.effective_environment() {
+            if !environment.iter().any(|(asked, _)| *asked == *name) {
+                environment.push((name.into(), value.into()));
+            }
+        }
         let (inherit, numbers): (Vec<OwnedFd>, Vec<RawFd>) = request.inherit.into_iter().unzip();
         let order = Order::Launch(Box::new(Launch {
             program: request.program.into_os_string(),
             arguments: request.arguments,
-            environment: request.environment,
+            environment,
             mounts: request
                 .mounts
                 .into_iter()
@@ -107,7 +114,8 @@ impl Sandbox {
                 .map(|file| (file.target.clone().into(), file.contents.len() as u64))
                 .collect(),
             inherit: numbers,
-            limits: request.limits.clone(),
+            limits: limits.clone(),
+            policy: request.policy,
             walls,
             require_control_groups: tier == Tier::One,
             host_pid: std::process::id(),
@@ -122,14 +130,8 @@ impl Sandbox {
             &descriptors,
         )?;
         drop((log_writer, inherit));
-        Self::watch(
-            supervisor,
-            socket,
-            log.into(),
-            request.limits.log_bytes,
-            tier,
-        )?
-        .await_program(deadline, request.start_timeout)
+        Self::watch(supervisor, socket, log.into(), limits.log_bytes, tier)?
+            .await_program(deadline, request.start_timeout)
     }
 
     fn watch(
@@ -491,12 +493,22 @@ fn choose_walls(request: &SandboxRequest) -> Result<(Tier, Walls), StartError> {
             Err(reason) => nothing(reason),
         },
     };
+    // A filter that lets through what the standard refuses is no whole wall.
+    let strict = request.policy.is_as_strict_as_standard();
+    let weakest = if strict { Tier::One } else { Tier::Three };
     capabilities
         .walls(request.force_tier)
+        .map(|(tier, walls)| (tier.max(weakest), walls))
         .filter(|(tier, _)| *tier <= request.minimum_tier)
         .ok_or_else(|| StartError::TooWeak {
             minimum: request.force_tier.unwrap_or(request.minimum_tier),
-            offered: capabilities.tier(),
-            reasons: capabilities.reasons,
+            offered: capabilities.tier().map(|tier| tier.max(weakest)),
+            reasons: capabilities
+                .reasons
+                .into_iter()
+                .chain((!strict).then(|| {
+                    "the policy allows system calls that the standard policy refuses".to_owned()
+                }))
+                .collect(),
         })
 }

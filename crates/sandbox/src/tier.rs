@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Surroundings;
+
 /// The strength of a sandbox. A smaller number is stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +80,17 @@ impl Capabilities {
     #[must_use]
     pub fn tier(&self) -> Option<Tier> {
         tier_of(self.namespaces, self.control_groups, self.landlock_abi > 0)
+    }
+
+    /// What stands between a payload of this tier and the machine here, besides the system calls;
+    /// `None` where that tier cannot be had.
+    #[must_use]
+    pub fn surroundings(&self, tier: Tier) -> Option<Surroundings> {
+        let (_, walls) = self.walls(Some(tier))?;
+        Some(Surroundings {
+            namespaces: walls.namespaces,
+            counted_memory: walls.control_groups && self.control_groups,
+        })
     }
 
     /// The walls for a sandbox here: the strongest, or those of the tier that is asked for. `None`

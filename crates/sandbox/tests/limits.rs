@@ -8,6 +8,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use crusades_sandbox::{ExitCause, KEPT_BYTES, Tier};
 use support::{in_each_tier, in_tiers, output, python, run, shell};
 
@@ -197,4 +199,142 @@ except OSError as error: print(error.strerror, len(kept) < 100)
         request.limits.open_files = 100;
         assert_eq!(output(request), "Too many open files True\n");
     });
+}
+
+/// Fills the buffers of sockets and pipes in several processes: memory that no process maps.
+const BUFFER_BOMB: &str = "
+import os, socket, time
+print('made', flush=True)
+for _ in range(3):
+    if os.fork() == 0: break
+kept = []
+try:
+    while True:
+        pair = socket.socketpair()
+        kept.append(pair)
+        for end in pair:
+            end.setblocking(False)
+            try:
+                while True: end.send(b'x' * 32768)
+            except BlockingIOError: pass
+except OSError as error: print(error.strerror, flush=True)
+time.sleep(60)
+";
+
+#[test]
+fn memory_in_buffers_of_sockets_counts_too_and_a_few_sockets_do_no_harm() {
+    in_tiers(&[Tier::One, Tier::Two], |tier| {
+        let Some(mut request) = python(tier, BUFFER_BOMB) else {
+            return;
+        };
+        request.limits.memory_bytes = 200 << 20;
+        assert_eq!(run(request).0, ExitCause::OutOfMemory);
+        let few = "
+import socket, time
+kept = [socket.socketpair() for _ in range(50)]
+for one, other in kept: one.send(b'x' * 10000)
+time.sleep(0.3)
+print(sum(len(other.recv(10000)) for one, other in kept))
+";
+        let Some(mut request) = python(tier, few) else {
+            return;
+        };
+        request.limits.memory_bytes = 200 << 20;
+        assert_eq!(output(request), "500000\n");
+    });
+}
+
+#[test]
+fn ten_thousand_threads_are_bounded_and_a_few_are_not() {
+    in_each_tier(|tier| {
+        if tier == Tier::Three && !rustix::process::geteuid().is_root() {
+            println!(
+                "skipped: without namespaces a user's limit counts all of that user's processes"
+            );
+            return;
+        }
+        let script = "
+import threading, time
+threading.stack_size(65536)
+kept = 0
+try:
+    for _ in range(WANTED):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        kept += 1
+    print('all')
+except RuntimeError: print('bounded', 50 < kept <= 200)
+import os
+os._exit(0)
+";
+        for (wanted, expected) in [("10000", "bounded True\n"), ("50", "all\n")] {
+            let Some(mut request) = python(tier, &script.replace("WANTED", wanted)) else {
+                return;
+            };
+            request.limits.processes = 200;
+            assert_eq!(run_flushed(request), expected);
+        }
+    });
+}
+
+/// Runs a script that ends without flushing what it printed.
+fn run_flushed(mut request: crusades_sandbox::SandboxRequest) -> String {
+    request.arguments.insert(0, "-u".into());
+    output(request)
+}
+
+#[test]
+fn a_hundred_thousand_open_files_are_bounded_and_hundreds_are_not() {
+    in_each_tier(|tier| {
+        let script = "
+kept = []
+try:
+    for _ in range(WANTED): kept.append(open('/dev/null'))
+    print('all')
+except OSError as error: print(error.strerror, len(kept) < 4096)
+";
+        for (wanted, expected) in [("100000", "Too many open files True\n"), ("500", "all\n")] {
+            let Some(request) = python(tier, &script.replace("WANTED", wanted)) else {
+                return;
+            };
+            assert_eq!(output(request), expected);
+        }
+    });
+}
+
+#[test]
+fn what_hogs_every_processor_is_ended_in_bounded_time_and_the_host_is_as_before() {
+    in_each_tier(|tier| {
+        let mark = format!("hog-{}-{}", tier.number(), std::process::id());
+        let script = format!(
+            "for i in 1 2 3 4 5 6 7 8; do (while :; do :; done; : {mark}) & done; \
+             echo burning; while :; do :; done"
+        );
+        let before = resident_bytes();
+        let sandbox = support::start(shell(tier, &script));
+        support::await_text(&sandbox, "burning");
+        support::eventually("all of it runs", || {
+            support::processes_with(&mark).len() >= 9
+        });
+        let burnt = || sandbox.usage(support::PATIENCE).cpu_time.expect("cpu time");
+        let much = Duration::from_millis(100);
+        support::eventually("it has used the processors", || burnt() >= much);
+        let begin = Instant::now();
+        sandbox.kill(support::PATIENCE).expect("kill");
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        // What was used is known after the end too.
+        assert!(burnt() >= much, "{:?}", burnt());
+        assert_eq!(support::processes_with(&mark), [0; 0]);
+        drop(sandbox);
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 16 << 20, "the host grew by {grown} bytes");
+    });
+}
+
+/// What this process holds in memory.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.expect("a number") * 1024
 }

@@ -9,7 +9,7 @@ use landlock::{
 };
 
 use crate::error::Fault;
-use crate::native::root::{DEVICES, WRITABLE};
+use crate::policy::FilePolicy;
 
 /// The newest set of rules that is used; an older kernel enforces those that it knows.
 const NEWEST: ABI = ABI::V6;
@@ -23,10 +23,13 @@ pub(crate) enum Scene {
     HostRoot,
 }
 
-/// Takes away all access to files but reading below `readable`, and writing in the sandbox's own
-/// folders; cuts off signals and abstract sockets to processes outside.
-pub(crate) fn restrict(readable: &[PathBuf], scene: Scene) -> Result<(), Fault> {
-    match enforce(readable, scene) {
+/// Takes away all access to files but reading below `readable`, and what the policy gives; cuts off signals and abstract sockets to processes outside.
+pub(crate) fn restrict(
+    readable: &[PathBuf],
+    files: &FilePolicy,
+    scene: Scene,
+) -> Result<(), Fault> {
+    match enforce(readable, files, scene) {
         Ok(RulesetStatus::NotEnforced) => Err(Fault::plain(
             "restrict files by Landlock",
             "the kernel did not enforce it",
@@ -39,7 +42,11 @@ pub(crate) fn restrict(readable: &[PathBuf], scene: Scene) -> Result<(), Fault> 
     }
 }
 
-fn enforce(readable: &[PathBuf], scene: Scene) -> Result<RulesetStatus, landlock::RulesetError> {
+fn enforce(
+    readable: &[PathBuf],
+    files: &FilePolicy,
+    scene: Scene,
+) -> Result<RulesetStatus, landlock::RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -53,7 +60,7 @@ fn enforce(readable: &[PathBuf], scene: Scene) -> Result<RulesetStatus, landlock
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?
         .add_rules(path_beneath_rules(["/proc"], data))?
         .add_rules(path_beneath_rules(
-            DEVICES,
+            &files.devices,
             data | AccessFs::WriteFile | AccessFs::IoctlDev,
         ))?;
     if scene == Scene::OwnRoot {
@@ -61,7 +68,10 @@ fn enforce(readable: &[PathBuf], scene: Scene) -> Result<RulesetStatus, landlock
         created = created
             .add_rules(path_beneath_rules(["/etc"], data))?
             .add_rules(path_beneath_rules(["/"], AccessFs::ReadDir))?
-            .add_rules(path_beneath_rules(WRITABLE, AccessFs::from_all(NEWEST)))?;
+            .add_rules(path_beneath_rules(
+                files.writable.iter().map(|folder| &folder.path),
+                AccessFs::from_all(NEWEST),
+            ))?;
     }
     Ok(created.restrict_self()?.ruleset)
 }

@@ -12,17 +12,8 @@ use crate::native::cgroup::Group;
 use crate::native::identity::{Identity, has_capabilities};
 use crate::native::init::{Habitat, Pipes, exit_now};
 use crate::native::root::Views;
+use crate::policy::{FilePolicy, Namespace};
 use crate::request::{EmbeddedFile, Mount};
-
-/// Every kind of namespace but that of time, which changes nothing that a payload could misuse.
-const NAMESPACES: u64 = (libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWCGROUP)
-    .unsigned_abs() as u64;
 
 /// `CLONE_INTO_CGROUP`: be born in the control group that is given.
 const INTO_CONTROL_GROUP: u64 = 0x2_0000_0000;
@@ -41,6 +32,7 @@ pub(crate) struct Newborn {
 impl Habitat {
     /// Takes what has to be taken before the namespaces are made.
     pub(crate) fn prepare(
+        files: FilePolicy,
         mounts: Vec<Mount>,
         embedded: Vec<EmbeddedFile>,
         storage_bytes: u64,
@@ -48,11 +40,12 @@ impl Habitat {
         group: &Group,
     ) -> Result<Self, Fault> {
         let views = if has_capabilities(CapabilitySet::SYS_ADMIN) {
-            Some(Views::take(&mounts)?)
+            Some(Views::take(&files, &mounts)?)
         } else {
             None
         };
         Ok(Self {
+            files,
             mounts,
             views,
             embedded,
@@ -72,8 +65,9 @@ impl Habitat {
         let (go, mut tie) = io::pipe().during(|| "make a pipe")?;
         let (reports, told) = io::pipe().during(|| "make a pipe")?;
         let place = group.birth_place()?;
+        let namespaces = Namespace::ALL.iter().fold(0, |all, one| all | one.number);
         // SAFETY: the caller has one thread, so the child is a whole process.
-        match unsafe { clone(NAMESPACES, place.as_ref()) }.during(|| "make the namespaces")? {
+        match unsafe { clone(namespaces, place.as_ref()) }.during(|| "make the namespaces")? {
             None => {
                 // The init must see the end of this pipe when the supervisor ends.
                 drop((tie, reports, place));

@@ -124,7 +124,13 @@ impl Body {
         if self.group.limits() {
             return self.group.out_of_memory_kills() > 0;
         }
-        self.measure(sample) > self.limits.memory_bytes
+        // Without namespaces the host's own sockets would count.
+        let in_sockets = if self.has_init {
+            processes::bytes_in_sockets(self.leader)
+        } else {
+            0
+        };
+        self.measure(sample) + in_sockets > self.limits.memory_bytes
     }
 
     /// How many processes the kernel has killed for want of memory.

@@ -6,12 +6,12 @@ use std::io;
 
 use rustix::io::Errno;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
 };
 
 use crate::error::Fault;
-use crate::native::policy::{SystemCall, SystemCallPolicy};
+use crate::policy::{SystemCall, SystemCallPolicy};
 
 /// Compiled filters, ready to be loaded.
 #[derive(Debug)]
@@ -41,14 +41,30 @@ impl Filters {
     }
 }
 
-fn compile(policy: &SystemCallPolicy) -> Result<Filters, seccompiler::BackendError> {
+fn compile(policy: &SystemCallPolicy) -> Result<Filters, BackendError> {
     let whole = |calls: &[SystemCall]| -> Rules {
         calls.iter().map(|call| (call.number, Vec::new())).collect()
     };
     let mut refused = whole(&policy.refused);
-    refused.insert(libc::SYS_clone, any_flag(policy.clone_flags)?);
-    refused.insert(libc::SYS_socket, none_of(0, &policy.socket_families)?);
-    refused.insert(libc::SYS_ioctl, one_of(1, &policy.ioctl_commands)?);
+    let own_only = policy.own_process_only.iter();
+    let by_arguments = own_only
+        .map(|call| Ok((call.number, vec![rule(vec![is_not(0, 0)?])?])))
+        .chain([
+            Ok((libc::SYS_clone, refused_flags(policy)?)),
+            Ok((libc::SYS_socket, refused_sockets(policy)?)),
+            Ok((libc::SYS_socketpair, refused_pairs(policy)?)),
+            Ok((libc::SYS_ioctl, refused_ioctls(policy)?)),
+        ])
+        .collect::<Result<Vec<_>, BackendError>>()?;
+    for (call, rules) in by_arguments {
+        match refused.get_mut(&call) {
+            // Refused whatever its arguments are: that is what no rule means here.
+            Some(others) if others.is_empty() => {}
+            Some(others) => others.extend(rules),
+            None if rules.is_empty() => {}
+            None => drop(refused.insert(call, rules)),
+        }
+    }
     let errno = |code: Errno| SeccompAction::Errno(code.raw_os_error().unsigned_abs());
     let mut programs = vec![
         program(whole(&policy.absent), errno(Errno::NOSYS))?,
@@ -61,55 +77,92 @@ fn compile(policy: &SystemCallPolicy) -> Result<Filters, seccompiler::BackendErr
     Ok(Filters(programs))
 }
 
-fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(rules, SeccompAction::Allow, action, ARCHITECTURE)?.try_into()
 }
 
-fn any_flag(flags: u64) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    (0..u64::BITS)
-        .map(|bit| 1 << bit)
-        .filter(|flag| flags & flag != 0)
-        .map(|flag| {
-            rule(
-                0,
-                SeccompCmpArgLen::Qword,
-                SeccompCmpOp::MaskedEq(flag),
-                flag,
-            )
-        })
+fn refused_flags(policy: &SystemCallPolicy) -> Result<Vec<SeccompRule>, BackendError> {
+    let has = |flag| {
+        let operator = SeccompCmpOp::MaskedEq(flag);
+        SeccompCondition::new(0, SeccompCmpArgLen::Qword, operator, flag)
+    };
+    policy
+        .refused_namespaces
+        .iter()
+        .map(|one| rule(vec![has(one.number)?]))
         .collect()
 }
 
-fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+/// One rule for unknown families, and one for each family whose protocols are not all allowed.
+fn refused_sockets(policy: &SystemCallPolicy) -> Result<Vec<SeccompRule>, BackendError> {
+    let netlink: Vec<u64> = policy.netlink_protocols.iter().map(|p| p.number).collect();
+    let internet: Vec<u64> = policy.internet_protocols.iter().map(|p| p.number).collect();
+    let families: Vec<u64> = policy.socket_families.iter().map(|f| f.number).collect();
+    if families.is_empty() {
+        return always();
+    }
+    let mut rules = vec![rule(none_of(0, &families)?)?];
+    for (family, protocols) in [
+        (libc::AF_NETLINK, &netlink),
+        (libc::AF_INET, &internet),
+        (libc::AF_INET6, &internet),
+    ] {
+        let mut conditions = vec![is(0, u64::from(family.unsigned_abs()))?];
+        conditions.extend(none_of(2, protocols)?);
+        rules.push(rule(conditions)?);
+    }
+    Ok(rules)
+}
+
+fn refused_pairs(policy: &SystemCallPolicy) -> Result<Vec<SeccompRule>, BackendError> {
+    let families: Vec<u64> = policy
+        .socket_pair_families
+        .iter()
+        .map(|one| one.number)
+        .collect();
+    if families.is_empty() {
+        return always();
+    }
+    Ok(vec![rule(none_of(0, &families)?)?])
+}
+
+fn refused_ioctls(policy: &SystemCallPolicy) -> Result<Vec<SeccompRule>, BackendError> {
+    policy
+        .refused_ioctls
+        .iter()
+        .map(|one| rule(vec![is(1, one.number)?]))
+        .collect()
+}
+
+/// A rule that every call matches: a number is at least zero.
+fn always() -> Result<Vec<SeccompRule>, BackendError> {
+    Ok(vec![rule(vec![SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Qword,
+        SeccompCmpOp::Ge,
+        0,
+    )?])?])
+}
+
+/// A rule matches when all its conditions do.
+fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(conditions)
+}
+
+fn none_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompCondition>, BackendError> {
     values
         .iter()
-        .map(|value| rule(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *value))
+        .map(|value| is_not(argument, *value))
         .collect()
 }
 
-/// One rule that matches when the argument is none of the values; the whole call if there are none.
-fn none_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    if values.is_empty() {
-        return Ok(Vec::new());
-    }
-    let conditions = values
-        .iter()
-        .map(|value| {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *value)
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(vec![SeccompRule::new(conditions)?])
+/// The kernel takes the arguments that are compared so as 32 bits.
+fn is(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
-fn rule(
-    argument: u8,
-    length: SeccompCmpArgLen,
-    operator: SeccompCmpOp,
-    value: u64,
-) -> Result<SeccompRule, seccompiler::BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(
-        argument, length, operator, value,
-    )?])
+fn is_not(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
 }
 
 /// Kills calls by the x32 convention. It shares the architecture mark of x86-64 and differs only by a

@@ -22,11 +22,13 @@ use crate::native::processes::cause_of;
 use crate::native::protocol::{InitReport, Lines, to_line};
 use crate::native::root::Views;
 use crate::outcome::ExitCause;
+use crate::policy::{FilePolicy, ResourcePolicy};
 use crate::request::{EmbeddedFile, Limits, Mount};
 
 /// Where a sandbox is to live, made by the supervisor before its init is born.
 #[derive(Debug)]
 pub(crate) struct Habitat {
+    pub(crate) files: FilePolicy,
     pub(crate) mounts: Vec<Mount>,
     /// The views of the host, where the supervisor could take them.
     pub(crate) views: Option<Views>,
@@ -42,6 +44,8 @@ pub(crate) struct Habitat {
 pub(crate) struct Plan {
     pub(crate) program: Program,
     pub(crate) limits: Limits,
+    pub(crate) resources: ResourcePolicy,
+    pub(crate) files: FilePolicy,
     pub(crate) landlock: bool,
     pub(crate) filters: Filters,
     pub(crate) log: OwnedFd,
@@ -84,8 +88,13 @@ pub(crate) fn rehearse(habitat: Habitat, pipes: Pipes) -> ! {
 
 /// Ends this process without running anything else.
 pub(crate) fn exit_now() -> ! {
+    exit_with(1)
+}
+
+/// Ends this process with an exit code, without running anything else.
+pub(crate) fn exit_with(code: i32) -> ! {
     // SAFETY: ends the process; no other code of it runs.
-    unsafe { libc::_exit(1) }
+    unsafe { libc::_exit(code) }
 }
 
 fn tell(reports: &mut PipeWriter, report: &InitReport) {
@@ -112,7 +121,7 @@ fn settle(habitat: Habitat, go: OwnedFd) -> Result<Vec<PathBuf>, Fault> {
         .during(|| "wait for the supervisor")?;
     let views = match habitat.views {
         Some(views) => views,
-        None => Views::take(&habitat.mounts)?,
+        None => Views::take(&habitat.files, &habitat.mounts)?,
     };
     // While the files of this process are still its own.
     volunteer_for_out_of_memory()?;
@@ -129,19 +138,20 @@ fn settle(habitat: Habitat, go: OwnedFd) -> Result<Vec<PathBuf>, Fault> {
     bring_loopback_up().during(|| "bring the loopback interface up")?;
     let mut readable = views.readable.clone();
     readable.extend(habitat.embedded.iter().map(|file| file.target.clone()));
-    views.enter(&habitat.embedded, habitat.storage_bytes)?;
-    rustix::process::chdir("/scratch").during(|| "enter /scratch")?;
+    views.enter(&habitat.files, &habitat.embedded, habitat.storage_bytes)?;
+    let folder = &habitat.files.working_folder;
+    rustix::process::chdir(folder).during(|| format!("enter {}", folder.display()))?;
     Ok(readable)
 }
 
 /// Gives up everything and starts the payload.
 fn start(plan: Plan, readable: &[PathBuf], reports: &PipeWriter) -> Result<Pid, Fault> {
     reset_signals();
-    set_resource_limits(&plan.limits)?;
+    set_resource_limits(&plan.limits, &plan.resources)?;
     drop_capabilities()?;
     forbid_new_privileges().during(|| "forbid new privileges")?;
     if plan.landlock {
-        restrict(readable, Scene::OwnRoot)?;
+        restrict(readable, &plan.files, Scene::OwnRoot)?;
     }
     let mut keep = vec![plan.log.as_raw_fd(), reports.as_raw_fd()];
     keep.extend(

@@ -12,7 +12,6 @@ mod identity;
 mod init;
 pub(crate) mod launcher;
 mod payload;
-mod policy;
 mod probe;
 mod processes;
 pub(crate) mod protocol;
@@ -21,5 +20,5 @@ mod supervisor;
 mod weak;
 
 pub(crate) use access::landlock_abi;
-pub use policy::{SystemCall, SystemCallPolicy};
+pub(crate) use init::exit_with;
 pub use supervisor::run_if_supervisor;

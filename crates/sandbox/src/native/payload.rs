@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit};
 
 use crate::error::{During, Fault};
+use crate::policy::ResourcePolicy;
 use crate::request::Limits;
 
 /// The payload's program with all that `execve` needs, made while memory can still be had.
@@ -173,15 +174,31 @@ pub(crate) fn volunteer_for_out_of_memory() -> Result<(), Fault> {
 }
 
 /// Sets the limits that hold for each process, and for the number of processes of this user.
-pub(crate) fn set_resource_limits(limits: &Limits) -> Result<(), Fault> {
+pub(crate) fn set_resource_limits(
+    limits: &Limits,
+    resources: &ResourcePolicy,
+) -> Result<(), Fault> {
     // The init of the sandbox is a process too.
     let processes = u64::from(limits.processes) + 1;
     for (resource, name, value) in [
-        (Resource::Core, "core size", 0),
+        (Resource::Core, "core size", resources.core_bytes),
         (Resource::Nofile, "open files", u64::from(limits.open_files)),
         (Resource::Nproc, "processes", processes),
-        (Resource::Msgqueue, "message queues", 0),
-        (Resource::Rtprio, "real-time priority", 0),
+        (
+            Resource::Msgqueue,
+            "message queues",
+            resources.message_queue_bytes,
+        ),
+        (
+            Resource::Rtprio,
+            "real-time priority",
+            resources.real_time_priority,
+        ),
+        (
+            Resource::Memlock,
+            "locked memory",
+            lockable(resources.locked_memory_bytes),
+        ),
     ] {
         let limit = Rlimit {
             current: Some(value),
@@ -191,4 +208,23 @@ pub(crate) fn set_resource_limits(limits: &Limits) -> Result<(), Fault> {
             .during(|| format!("limit the {name} to {value}"))?;
     }
     Ok(())
+}
+
+/// As much memory as the policy lets the payload lock, or what this process may give.
+fn lockable(wanted: u64) -> u64 {
+    let own = rustix::process::getrlimit(Resource::Memlock).maximum;
+    own.map_or(wanted, |own| own.min(wanted))
+}
+
+/// Raises this process's own bound of locked memory to what its payload is to have, where it may.
+pub(crate) fn prepare_locked_memory(resources: &ResourcePolicy) {
+    let wanted = resources.locked_memory_bytes;
+    if lockable(wanted) < wanted {
+        let limit = Rlimit {
+            current: Some(wanted),
+            maximum: Some(wanted),
+        };
+        // Refused to a process without privileges; then its payload has as much as itself.
+        let _refused = rustix::process::setrlimit(Resource::Memlock, limit);
+    }
 }

@@ -11,6 +11,7 @@ use crate::native::cgroup::{self, Group};
 use crate::native::identity::Identity;
 use crate::native::init::{self, Habitat};
 use crate::native::protocol::{InitReport, Lines, Report};
+use crate::policy::Policy;
 
 /// Room that the rehearsed sandbox gets to store things: it stores nothing.
 const STORAGE_BYTES: u64 = 1 << 20;
@@ -32,6 +33,7 @@ pub(crate) fn report(host_pid: u32) -> Report {
 fn rehearse() -> Result<(), Fault> {
     let group = Group::default();
     let newborn = Habitat::prepare(
+        Policy::standard().files,
         Vec::new(),
         Vec::new(),
         STORAGE_BYTES,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptors::{receive_with_descriptors, send_with_descriptors};
 use crate::error::Fault;
 use crate::outcome::{ExitCause, Usage};
+use crate::policy::Policy;
 use crate::request::{EmbeddedFile, Limits};
 use crate::tier::Walls;
 
@@ -47,6 +48,7 @@ pub(crate) struct Launch {
     pub(crate) embedded: Vec<(OsString, u64)>,
     pub(crate) inherit: Vec<i32>,
     pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
     pub(crate) walls: Walls,
     /// Whether the walls must include limits by control groups.
     pub(crate) require_control_groups: bool,
@@ -213,6 +215,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::{Launch, Lines, Order, receive_order, send_order, to_line};
+    use crate::policy::Policy;
     use crate::request::{EmbeddedFile, Limits};
     use crate::tier::Walls;
     use std::ffi::OsString;
@@ -239,6 +242,7 @@ mod tests {
                 .collect(),
             inherit: vec![3],
             limits: Limits::default(),
+            policy: Policy::standard(),
             walls: Walls {
                 namespaces: true,
                 control_groups: true,
@@ -256,6 +260,7 @@ mod tests {
         let Order::Launch(launch) = received.order else {
             panic!("another order arrived");
         };
+        assert_eq!(launch.policy, Policy::standard());
         assert_eq!(launch.arguments, std::slice::from_ref(&odd));
         assert_eq!(launch.mounts, [(odd.clone(), odd)]);
         assert_eq!(received.embedded, expected);

@@ -14,35 +14,12 @@ use rustix::mount::{
 };
 
 use crate::error::{During, Fault};
+use crate::native::identity::INSIDE;
+use crate::policy::FilePolicy;
 use crate::request::{EmbeddedFile, Mount};
-
-/// Folders of the system that are links into `/usr` on a modern host and folders on an older one.
-const SYSTEM_FOLDERS: [&str; 7] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-];
-
-/// Files of the system that the dynamic loader and programs started through alternatives need.
-const SYSTEM_FILES: [&str; 2] = ["/etc/ld.so.cache", "/etc/alternatives"];
-
-/// The device nodes that a payload gets.
-pub(crate) const DEVICES: [&str; 5] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-];
-
-/// The folders that the payload may write, which share one limit.
-pub(crate) const WRITABLE: [&str; 3] = ["/scratch", "/tmp", "/dev/shm"];
-
-/// The most files and folders that the payload may make: about 1 KiB of the kernel's memory each.
-const MOST_FILES: u64 = 65_536;
 
 /// Room on the root for folders, links and the file of users.
 const ROOT_BYTES: u64 = 1 << 20;
-
-const USERS: &str = "nobody:x:65534:65534:nobody:/tmp:/usr/sbin/nologin\n";
 
 /// Where the new root is put together, covering the host's folder in this mount namespace only.
 const ASSEMBLY: &str = "/tmp";
@@ -74,14 +51,13 @@ impl Views {
     /// Takes read-only views of the system and of `mounts`. A privileged supervisor does it before it
     /// makes the namespaces, and so reaches folders of any owner; an ordinary user's init does it
     /// inside, with the rights of that user.
-    pub(crate) fn take(mounts: &[Mount]) -> Result<Self, Fault> {
+    pub(crate) fn take(files: &FilePolicy, mounts: &[Mount]) -> Result<Self, Fault> {
         let mut taken = Self {
             views: Vec::new(),
             links: Vec::new(),
             readable: Vec::new(),
         };
-        for path in SYSTEM_FOLDERS.into_iter().chain(SYSTEM_FILES) {
-            let path = Path::new(path);
+        for path in &files.system {
             let Ok(kind) = path.symlink_metadata() else {
                 continue;
             };
@@ -89,16 +65,15 @@ impl Views {
                 let target =
                     std::fs::read_link(path).during(|| format!("read link {}", path.display()))?;
                 taken.links.push(Link {
-                    path: path.to_owned(),
+                    path: path.clone(),
                     target,
                 });
             } else {
                 taken.view(path, path, MountAttrFlags::MOUNT_ATTR_NODEV)?;
             }
-            taken.readable.push(path.to_owned());
+            taken.readable.push(path.clone());
         }
-        for path in DEVICES {
-            let path = Path::new(path);
+        for path in &files.devices {
             taken.view(path, path, MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
         }
         for mount in mounts {
@@ -137,7 +112,12 @@ impl Views {
     }
 
     /// Builds the new root in this mount namespace and makes it the only one.
-    pub(crate) fn enter(self, embedded: &[EmbeddedFile], storage_bytes: u64) -> Result<(), Fault> {
+    pub(crate) fn enter(
+        self,
+        files: &FilePolicy,
+        embedded: &[EmbeddedFile],
+        storage_bytes: u64,
+    ) -> Result<(), Fault> {
         rustix::mount::mount_change(
             "/",
             MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
@@ -147,7 +127,11 @@ impl Views {
         for link in &self.links {
             root.link(&link.path, &link.target)?;
         }
-        root.file(Path::new("/etc/passwd"), USERS.as_bytes())?;
+        let users = format!(
+            "nobody:x:{INSIDE}:{INSIDE}:nobody:{}:/usr/sbin/nologin\n",
+            files.home.display()
+        );
+        root.file(Path::new("/etc/passwd"), users.as_bytes())?;
         for (name, target) in [
             ("fd", "/proc/self/fd"),
             ("stdin", "/proc/self/fd/0"),
@@ -158,7 +142,7 @@ impl Views {
         }
         let processes = new_file_system("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
         root.attach(processes.as_fd(), Path::new("/proc"), FileType::Directory)?;
-        root.attach_storage(storage_bytes)?;
+        root.attach_storage(files, storage_bytes)?;
         for view in &self.views {
             let status = rustix::fs::fstat(&view.tree)
                 .during(|| format!("look at the source of {}", view.target.display()))?;
@@ -285,12 +269,12 @@ impl NewRoot {
     }
 
     /// One tmpfs for everything that the payload may write, seen at several places.
-    fn attach_storage(&self, bytes: u64) -> Result<(), Fault> {
+    fn attach_storage(&self, files: &FilePolicy, bytes: u64) -> Result<(), Fault> {
         let storage = new_file_system(
             "tmpfs",
             &[
                 ("size", &bytes.to_string()),
-                ("nr_inodes", &MOST_FILES.to_string()),
+                ("nr_inodes", &files.most_files.to_string()),
                 ("mode", "0755"),
             ],
             MountAttrFlags::MOUNT_ATTR_NODEV,
@@ -298,24 +282,25 @@ impl NewRoot {
         // Parts of a tree can be taken only while it is attached.
         let hidden = Path::new("/storage");
         self.attach(storage.as_fd(), hidden, FileType::Directory)?;
-        for (path, name) in WRITABLE.into_iter().zip(["scratch", "tmp", "shm"]) {
+        for (index, folder) in files.writable.iter().enumerate() {
+            let (path, name) = (&folder.path, index.to_string());
             let part = || -> io::Result<OwnedFd> {
-                rustix::fs::mkdirat(&storage, name, Mode::from_raw_mode(0o700))?;
+                rustix::fs::mkdirat(&storage, &name, Mode::from_raw_mode(0o700))?;
                 // Apart from the umask.
                 rustix::fs::chmodat(
                     &storage,
-                    name,
+                    &name,
                     Mode::from_raw_mode(0o1777),
                     AtFlags::empty(),
                 )?;
                 Ok(rustix::mount::open_tree(
                     &storage,
-                    name,
+                    &name,
                     OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
                 )?)
             };
-            let part = part().during(|| format!("make the writable folder {path}"))?;
-            self.attach(part.as_fd(), Path::new(path), FileType::Directory)?;
+            let part = part().during(|| format!("make the writable folder {}", path.display()))?;
+            self.attach(part.as_fd(), path, FileType::Directory)?;
         }
         rustix::mount::unmount(
             format!("{ASSEMBLY}{}", hidden.display()),

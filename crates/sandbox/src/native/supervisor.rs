@@ -16,8 +16,7 @@ use crate::native::cgroup::{self, Group};
 use crate::native::filter::Filters;
 use crate::native::identity::Identity;
 use crate::native::init::{self, Habitat, Plan, exit_now};
-use crate::native::payload::Program;
-use crate::native::policy::{Surroundings, SystemCallPolicy};
+use crate::native::payload::{Program, prepare_locked_memory};
 use crate::native::probe;
 use crate::native::processes;
 use crate::native::protocol::{
@@ -26,7 +25,9 @@ use crate::native::protocol::{
 };
 use crate::native::weak;
 use crate::outcome::{ExitCause, Usage};
+use crate::policy::Surroundings;
 use crate::request::{EmbeddedFile, Mount};
+use crate::selftest::run_if_attacker;
 
 /// How often memory is looked at where the kernel does not end the whole sandbox by itself.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -37,9 +38,11 @@ const WATCH_COST: u32 = 20;
 /// How long a sandbox is given to die before the next attempt.
 const KILL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Becomes a sandbox supervisor, and never returns, if this process was started as one. Every program
-/// that uses sandboxes calls this as the first statement of `main`, before it starts a thread.
+/// Becomes a sandbox supervisor, or an attacker of the escape suite, and never returns, if this process
+/// was started as one. Every program that uses sandboxes calls this as the first statement of `main`,
+/// before it starts a thread.
 pub fn run_if_supervisor() {
+    run_if_attacker();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|argument| argument == SUPERVISOR_ARGUMENT)
@@ -116,24 +119,30 @@ fn supervise(
         .collect();
     let group = make_group(&launch)?;
     host.tell(&Report::Groups(group.directories()));
-    let policy = SystemCallPolicy::standard(Surroundings {
+    let resources = launch.policy.effective_resources();
+    prepare_locked_memory(&resources);
+    let calls = launch.policy.system_calls_in(Surroundings {
         namespaces: launch.walls.namespaces,
         counted_memory: group.limits(),
     });
-    let filters = Filters::compile(&policy)?;
+    let filters = Filters::compile(&calls)?;
     let identity = Identity::choose();
     identity.give(&log)?;
     if launch.walls.namespaces {
         let program = Program::new(&launch.program, &launch.arguments, &launch.environment)?;
+        let files = launch.policy.effective_files();
         let plan = Plan {
             program,
             limits: launch.limits.clone(),
+            resources,
+            files: files.clone(),
             landlock: launch.walls.landlock,
             filters,
             log,
             inherit,
         };
         let habitat = Habitat::prepare(
+            files,
             mounts,
             embedded,
             launch.limits.storage_bytes,
@@ -342,7 +351,11 @@ impl Watch {
     }
 
     fn kill(&mut self, cause: ExitCause) {
-        self.killing.get_or_insert(cause);
+        if self.killing.is_none() {
+            // Where the kernel does not account, nobody can tell later what the killed have used.
+            self.usage();
+            self.killing = Some(cause);
+        }
         self.body.kill();
     }
 

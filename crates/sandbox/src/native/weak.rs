@@ -21,19 +21,7 @@ use crate::native::payload::{
     Program, reset_signals, set_resource_limits, volunteer_for_out_of_memory,
 };
 use crate::native::protocol::{Launch, to_line};
-use crate::request::{EmbeddedFile, Limits, Mount};
-
-/// What of the host's root may be read besides the caller's mounts.
-const READABLE: [&str; 8] = [
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/etc/ld.so.cache",
-    "/etc/alternatives",
-];
+use crate::request::{EmbeddedFile, Mount};
 
 /// Starts the payload and waits until its program runs.
 pub(crate) fn start(
@@ -48,9 +36,11 @@ pub(crate) fn start(
     require_in_place(mounts)?;
     let replaced = as_descriptors(embedded, &mut inherit)?;
     let program = program(launch, &replaced)?;
-    let readable: Vec<PathBuf> = READABLE
+    let files = launch.policy.effective_files();
+    let readable: Vec<PathBuf> = files
+        .system
         .iter()
-        .map(PathBuf::from)
+        .cloned()
         .chain(mounts.iter().map(|mount| mount.source.clone()))
         .collect();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -58,7 +48,7 @@ pub(crate) fn start(
     let (outcome, mut failure) = failure_pipe(&inherit)?;
     // SAFETY: a supervisor has one thread.
     match unsafe { clone(0, None) }.during(|| "fork the payload")? {
-        None => match confine(identity, &launch.limits, &readable, filters) {
+        None => match confine(identity, launch, &readable, filters) {
             Ok(()) => become_payload(&program, &log, &inherit, failure),
             Err(fault) => {
                 let _unheard = to_line(&fault).and_then(|line| failure.write_all(&line));
@@ -131,18 +121,18 @@ fn program(launch: &Launch, replaced: &[(PathBuf, OsString)]) -> Result<Program,
 
 fn confine(
     identity: Identity,
-    limits: &Limits,
+    launch: &Launch,
     readable: &[PathBuf],
     filters: &Filters,
 ) -> Result<(), Fault> {
     reset_signals();
     volunteer_for_out_of_memory()?;
-    set_resource_limits(limits)?;
+    set_resource_limits(&launch.limits, &launch.policy.effective_resources())?;
     identity.assume_outside()?;
     die_with_parent()?;
     drop_capabilities()?;
     rustix::process::chdir("/").during(|| "enter /")?;
     forbid_new_privileges().during(|| "forbid new privileges")?;
-    restrict(readable, Scene::HostRoot)?;
+    restrict(readable, &launch.policy.effective_files(), Scene::HostRoot)?;
     filters.load()
 }
