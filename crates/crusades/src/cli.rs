@@ -1,5 +1,6 @@
 //! The flags of every command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,6 +31,9 @@ pub(crate) enum Command {
     /// Judge six example submissions, three of them honest, and show the leaderboard
     #[command(after_help = exit_code::HELP)]
     Demo(Demo),
+    /// Try the sandbox: run a program in it, or attack it
+    #[command(subcommand, after_help = exit_code::HELP)]
+    Sandbox(Sandbox),
     /// Set up or examine the Python environment of the worker
     #[command(subcommand, after_help = exit_code::HELP)]
     Env(Env),
@@ -146,6 +150,46 @@ pub(crate) struct Demo {
     pub(crate) db: Option<PathBuf>,
 }
 
+/// Commands on the sandbox.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sandbox {
+    /// Run a program in a sandbox and print what it printed
+    Run(SandboxRun),
+    /// Make every attack of the escape suite on this machine's sandbox
+    Selftest(SandboxSelftest),
+}
+
+/// Flags of `sandbox run`.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxRun {
+    /// A policy file in place of the standard policy (see `crusades env policy`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Run even where the program cannot be isolated well
+    #[arg(long)]
+    pub(crate) allow_weak_sandbox: bool,
+    /// Seconds after which the program is killed
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// The program, found in /usr/bin and /bin unless it is a path, and its arguments
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Flags of `sandbox selftest`.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxSelftest {
+    /// The tier to attack, 1 to 3 [default: the strongest that this machine has]
+    #[arg(long, value_name = "TIER", value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub(crate) tier: Option<u8>,
+    /// Only attacks whose name holds this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Commands on the environment.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Env {
@@ -153,6 +197,8 @@ pub(crate) enum Env {
     Setup(EnvSetup),
     /// Say what is there: versions, GPU, sandbox, disk
     Check(EnvCheck),
+    /// Print the sandbox's policy as TOML: what every wall is made from
+    Policy,
 }
 
 /// Flags of `env setup`.

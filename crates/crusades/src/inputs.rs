@@ -118,7 +118,8 @@ pub(crate) fn seed(given: Option<&str>) -> Result<Seed, Complaint> {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Complaint> {
+/// The text of a file of settings.
+pub(crate) fn read_text(path: &Path) -> Result<String, Complaint> {
     let (file, length) = open(path)?;
     let too_long = length > MAX_TEXT_BYTES;
     if too_long {

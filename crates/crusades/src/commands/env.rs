@@ -14,7 +14,16 @@ pub(crate) fn run(command: &Env) -> Result<Code, Complaint> {
     match command {
         Env::Setup(flags) => set_up(flags),
         Env::Check(flags) => check(flags),
+        Env::Policy => policy(),
     }
+}
+
+fn policy() -> Result<Code, Complaint> {
+    let text = crusades_sandbox::Policy::standard()
+        .to_toml()
+        .map_err(|error| Complaint::infrastructure("no TOML was made").because(&error))?;
+    output::print(&text)?;
+    Ok(Code::Accepted)
 }
 
 fn set_up(flags: &EnvSetup) -> Result<Code, Complaint> {

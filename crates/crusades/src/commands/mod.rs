@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod env;
 mod evaluation;
+mod sandbox;
 mod scan;
 mod verify;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(command: Command) -> Result<Code, Complaint> {
         Command::Bench(flags) => bench::run(&flags),
         Command::Scan(flags) => scan::run(&flags),
         Command::Demo(flags) => demo::run(&flags),
+        Command::Sandbox(flags) => sandbox::run(&flags),
         Command::Env(flags) => env::run(&flags),
     }
 }
