@@ -20,7 +20,8 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.attributes {
+    let is_of_interest = |name: &str| is_dunder(name) || program.policy.refuses_attribute(name);
+    for used in program.attributes_named(is_of_interest) {
         let name = used.attribute.attr.as_str();
         if program.policy.refuses_attribute(name) {
             findings.report(
