@@ -42,6 +42,11 @@ impl Paths {
         path
     }
 
+    /// The number of a dotted name that has come up.
+    pub(crate) fn number(&self, text: &str) -> Option<PathId> {
+        self.numbers.get(text).copied()
+    }
+
     /// The dotted name of a number.
     pub(crate) fn text(&self, path: PathId) -> &Rc<str> {
         &self.texts[path.position()]

@@ -88,40 +88,45 @@ impl<'a> Program<'a> {
 
     /// Whether an expression may stand for a certain dotted name.
     pub(crate) fn may_be(&self, expression: &Expr, scope: ScopeId, path: &str) -> bool {
-        self.values(expression, scope).iter().any(
-            |value| matches!(value, Value::Path(id) if &*self.resolution.path_text(*id) == path),
-        )
+        let values = self.values(expression, scope);
+        !values.is_empty()
+            && self
+                .resolution
+                .path_number(path)
+                .is_some_and(|path| values.contains(&Value::Path(path)))
     }
 
-    /// The attributes whose own name is of a certain kind. Every name is judged once, however
-    /// often it stands in the file.
-    pub(crate) fn attributes_named<'p>(
+    /// By symbol, whether it is one of some names. Looks the names up in the file, not the file's
+    /// in the names: a policy has fewer.
+    fn marked<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<bool> {
+        let scopes = &self.index.scopes;
+        let mut marked = vec![false; scopes.symbol_count()];
+        for name in names {
+            if let Some(symbol) = scopes.known_symbol(name) {
+                marked[symbol.0 as usize] = true;
+            }
+        }
+        marked
+    }
+
+    /// The attributes whose own name is one of some names.
+    pub(crate) fn attributes_named<'p, 'n>(
         &'p self,
-        mut is_wanted: impl FnMut(&str) -> bool,
+        names: impl IntoIterator<Item = &'n str>,
     ) -> impl Iterator<Item = &'p AttributeUse<'a>> {
-        let wanted: Vec<bool> = self
-            .index
-            .scopes
-            .symbol_texts()
-            .map(&mut is_wanted)
-            .collect();
+        let marked = self.marked(names);
         let attributes = self.index.attributes.iter();
-        attributes.filter(move |used| wanted.get(used.symbol.0 as usize) == Some(&true))
+        attributes.filter(move |used| marked[used.symbol.0 as usize])
     }
 
-    /// The names that are read and are of a certain kind; every name is judged once.
-    pub(crate) fn names_of_kind<'p>(
+    /// The names that are read and are one of some names.
+    pub(crate) fn names_among<'p, 'n>(
         &'p self,
-        mut is_wanted: impl FnMut(&str) -> bool,
+        names: impl IntoIterator<Item = &'n str>,
     ) -> impl Iterator<Item = &'p NameUse<'a>> {
-        let wanted: Vec<bool> = self
-            .index
-            .scopes
-            .symbol_texts()
-            .map(&mut is_wanted)
-            .collect();
-        let names = self.index.names.iter();
-        names.filter(move |used| wanted.get(used.symbol.0 as usize) == Some(&true))
+        let marked = self.marked(names);
+        let used = self.index.names.iter();
+        used.filter(move |used| marked[used.symbol.0 as usize])
     }
 
     /// The attributes that may stand for a dotted name of a certain kind, with that name. Every

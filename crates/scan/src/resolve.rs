@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use ruff_python_ast::{Arguments, Expr, ExprCall};
 
-use crate::builtins::is_builtin;
+use crate::builtins;
 use crate::index::{FunctionId, Index, Origin, number_of};
 use crate::paths::{PathId, Paths};
 use crate::policy::{Policy, is_at_or_below};
@@ -95,7 +95,7 @@ enum Constraint<'a> {
 }
 
 /// What is the same for every use of a name, worked out once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Meaning {
     /// The builtin of that name.
     builtin: Option<PathId>,
@@ -125,15 +125,19 @@ pub(crate) struct Resolution<'a> {
 /// Follows all flows of a file to their end.
 pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'a> {
     let mut paths = Paths::default();
-    let meanings = index.scopes.symbol_texts().map(|name| {
-        let is_builtin = is_builtin(name);
-        Meaning {
-            builtin: is_builtin.then(|| paths.intern(&format!("builtins.{name}"))),
-            is_refused_builtin: is_builtin && policy.names.refused_builtins.contains(name),
-            is_handing: HANDING_METHODS.contains(&name),
+    let mut meanings = vec![Meaning::default(); index.scopes.symbol_count()];
+    for name in builtins::NAMES {
+        if let Some(symbol) = index.scopes.known_symbol(name) {
+            let meaning = &mut meanings[symbol.0 as usize];
+            meaning.builtin = Some(paths.intern(&format!("builtins.{name}")));
+            meaning.is_refused_builtin = policy.names.refused_builtins.contains(*name);
         }
-    });
-    let meanings = meanings.collect();
+    }
+    for method in HANDING_METHODS {
+        if let Some(symbol) = index.scopes.known_symbol(method) {
+            meanings[symbol.0 as usize].is_handing = true;
+        }
+    }
     let mut solver = Solver {
         index,
         resolution: Resolution {
@@ -345,6 +349,11 @@ impl Resolution<'_> {
     /// Where a variable takes its values from.
     pub(crate) fn flows(&self, variable: VariableId) -> &[Origin<'_>] {
         self.flows.get(variable.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of a dotted name that has come up.
+    pub(crate) fn path_number(&self, path: &str) -> Option<PathId> {
+        self.paths.borrow().number(path)
     }
 
     /// The text of a dotted name.

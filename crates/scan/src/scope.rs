@@ -109,6 +109,11 @@ impl<'a> Scopes<'a> {
         self.symbols.get(name).copied()
     }
 
+    /// How many names there are.
+    pub(crate) fn symbol_count(&self) -> usize {
+        self.names.len()
+    }
+
     /// The texts of all names, in the order of their numbers.
     pub(crate) fn symbol_texts(&self) -> impl Iterator<Item = &'a str> {
         self.names.iter().map(|name| name.text)

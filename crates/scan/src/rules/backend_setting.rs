@@ -23,7 +23,7 @@ pub(crate) static RULE: Rule = Rule {
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
     let setters = &program.policy.torch.refused_setters;
-    for used in program.attributes_named(|name| setters.contains(name)) {
+    for used in program.attributes_named(setters.iter().map(String::as_str)) {
         findings.report(
             &RULE,
             used.attribute.attr.range,

@@ -21,7 +21,7 @@ pub(crate) static RULE: Rule = Rule {
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
     let settings = &program.policy.torch.model_configuration;
-    for used in program.attributes_named(|name| settings.contains(name)) {
+    for used in program.attributes_named(settings.iter().map(String::as_str)) {
         let name = used.attribute.attr.as_str();
         if !matches!(used.attribute.ctx, ExprContext::Load) {
             findings.report(

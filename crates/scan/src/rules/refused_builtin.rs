@@ -19,7 +19,7 @@ pub(crate) static RULE: Rule = Rule {
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
     let refused = &program.policy.names.refused_builtins;
-    for used in program.names_of_kind(|name| refused.contains(name)) {
+    for used in program.names_among(refused.iter().map(String::as_str)) {
         // An alias is reported where it is made, so that one use gives one finding.
         let name = used.name.id.as_str();
         let path = format!("builtins.{name}");
