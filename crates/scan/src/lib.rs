@@ -29,6 +29,7 @@ mod report;
 mod resolve;
 mod rules;
 mod scope;
+mod semantics;
 mod source;
 mod strategy;
 
@@ -204,6 +205,9 @@ fn scan_module(
     } else {
         let program = Program::new(module, policy, options);
         rules::check_all(&program, &mut findings);
+        for (message, range) in semantics::errors(source.text(), module) {
+            findings.report(&rules::syntax_error::RULE, range, message);
+        }
         report.strategy = strategy::find(module).and_then(|found| found.strategy.ok());
     }
     report.findings = findings.into_vec();
