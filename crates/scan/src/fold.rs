@@ -317,9 +317,11 @@ impl<'i, 'a> Folder<'i, 'a> {
                 let values = iterate(&self.origin(whole)?)?;
                 place.pick(&values).cloned()
             }
-            Origin::Path(_) | Origin::Part(..) | Origin::Function(_) | Origin::Augmented(..) => {
-                None
-            }
+            Origin::Path(_)
+            | Origin::Part(..)
+            | Origin::Function(_)
+            | Origin::Decorated(..)
+            | Origin::Augmented(..) => None,
         }
     }
 

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    Alias, Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, ExprName,
-    ExprNamed, HasNodeIndex, Identifier, NodeIndex, Parameters, Pattern, Stmt, StmtImport,
-    StmtImportFrom, TypeParam, WithItem,
+    Alias, Comprehension, Decorator, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext,
+    ExprName, ExprNamed, HasNodeIndex, Identifier, NodeIndex, Parameters, Pattern, Stmt,
+    StmtImport, StmtImportFrom, TypeParam, WithItem,
 };
 use ruff_text_size::TextRange;
 
@@ -74,6 +74,8 @@ pub(crate) enum Origin<'a> {
     Unpacked(Rc<Origin<'a>>, Place),
     /// A function of this file.
     Function(FunctionId),
+    /// What calling a decorator gives.
+    Decorated(&'a Expr, ScopeId),
     /// What another variable holds, with an operator applied.
     Augmented(&'a ruff_python_ast::StmtAugAssign, ScopeId),
 }
@@ -84,7 +86,8 @@ impl<'a> Origin<'a> {
         match self {
             Self::Expression(expression, scope)
             | Self::Element(expression, scope)
-            | Self::Part(expression, scope) => Some((expression, *scope)),
+            | Self::Part(expression, scope)
+            | Self::Decorated(expression, scope) => Some((expression, *scope)),
             Self::Unpacked(whole, _) => whole.expression(),
             Self::Augmented(assign, scope) => Some((&assign.value, *scope)),
             Self::Path(_) | Self::Function(_) => None,
@@ -544,6 +547,7 @@ impl<'a> Collector<'a> {
             self.visit_decorator(decorator);
         }
         self.bind(&class.name, BindingKind::Class, None);
+        self.decorate(&class.name, &class.decorator_list);
         let outer = self.scope;
         let around = match &class.type_params {
             Some(_) => self.index.scopes.open(ScopeKind::Function, outer),
@@ -589,6 +593,21 @@ impl<'a> Collector<'a> {
             BindingKind::Function,
             id.map(Origin::Function),
         );
+        self.decorate(&definition.name, &definition.decorator_list);
+    }
+
+    /// What a decorator gives takes the place of what it decorates.
+    fn decorate(&mut self, name: &'a Identifier, decorators: &'a [Decorator]) {
+        let symbol = self.index.scopes.symbol(name.as_str());
+        let variable = self.index.scopes.bind(self.scope, symbol);
+        let is_field = self.index.scopes.kind(self.scope) == ScopeKind::Class;
+        let field = is_field.then(|| self.index.scopes.field(symbol));
+        for decorator in decorators {
+            let origin = Origin::Decorated(&decorator.expression, self.scope);
+            let origins = &mut self.index.origins;
+            origins.extend(field.map(|field| (field, origin.clone())));
+            origins.push((variable, origin));
+        }
     }
 
     fn list_text(&mut self, expression: &'a Expr) -> usize {

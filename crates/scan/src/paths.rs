@@ -78,6 +78,15 @@ impl Paths {
         let base = Rc::clone(self.text(base));
         let path = format!("{base}.{attribute}");
         let imports = &policy.imports;
+        // Library modules keep modules under their own name, or hide them: `random._os`.
+        let shown = attribute.trim_start_matches('_');
+        if !base.starts_with("builtins.")
+            && shown.len() < attribute.len()
+            && !imports.refused.contains(attribute)
+            && imports.refused.contains(shown)
+        {
+            return Some(self.intern(shown));
+        }
         if !base.starts_with("builtins.")
             && (imports.refused.contains(attribute) || imports.allowed.contains(attribute))
             && !imports

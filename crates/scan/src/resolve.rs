@@ -37,6 +37,9 @@ pub(crate) enum Value {
 /// Values of one expression, sorted, none twice.
 pub(crate) type Values = Rc<[Value]>;
 
+/// What `type(x)` and `x.__class__` stand for: a class that the file need not have made.
+const CLASS_OF_AN_OBJECT: &str = "builtins.type()";
+
 /// Builtins that hand back, or hand out, what they are given.
 const PASSING_BUILTINS: [&str; 18] = [
     "builtins.iter",
@@ -120,11 +123,15 @@ pub(crate) struct Resolution<'a> {
     /// By number of an expression.
     memory: RefCell<Vec<Option<Values>>>,
     nothing: Values,
+    builtin_type: PathId,
+    class_of_an_object: PathId,
 }
 
 /// Follows all flows of a file to their end.
 pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'a> {
     let mut paths = Paths::default();
+    let builtin_type = paths.intern("builtins.type");
+    let class_of_an_object = paths.intern(CLASS_OF_AN_OBJECT);
     let mut meanings = vec![Meaning::default(); index.scopes.symbol_count()];
     for name in builtins::NAMES {
         if let Some(symbol) = index.scopes.known_symbol(name) {
@@ -149,6 +156,8 @@ pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'
             passing: RefCell::new(Vec::new()),
             memory: RefCell::new(vec![None; index.expression_count()]),
             nothing: Rc::new([]),
+            builtin_type,
+            class_of_an_object,
         },
         constraints: Vec::with_capacity(index.origins.len() + index.calls.len()),
         readers: vec![Vec::new(); index.scopes.variable_count()],
@@ -218,6 +227,13 @@ impl<'a> Solver<'_, 'a> {
                             values.push(Value::Path(path));
                         }
                         (Origin::Function(function), _) => values.push(Value::Function(*function)),
+                        (Origin::Decorated(decorator, scope), _) => self.resolution.decorated(
+                            self.index,
+                            decorator,
+                            *scope,
+                            &mut values,
+                            &mut reads,
+                        ),
                         (_, Some((expression, scope))) => self.resolution.evaluate(
                             self.index,
                             expression,
@@ -457,6 +473,9 @@ impl Resolution<'_> {
         if let Some(field) = index.scopes.field_if_stored(attribute) {
             self.read(field, found, reads);
         }
+        if index.scopes.text(attribute) == "__class__" {
+            found.push(Value::Path(self.class_of_an_object));
+        }
     }
 
     fn name(
@@ -596,6 +615,9 @@ impl Resolution<'_> {
         let mut is_passed_on = false;
         for callee in callees.by_ref() {
             match callee {
+                Value::Path(path) if path == self.builtin_type => {
+                    found.push(Value::Path(self.class_of_an_object));
+                }
                 Value::Path(path) => is_passed_on |= self.passes_arguments_on(path),
                 Value::Function(function) => {
                     self.read(index.function(function).result, found, reads);
@@ -605,6 +627,29 @@ impl Resolution<'_> {
         }
         if is_passed_on {
             self.arguments(index, &call.arguments, scope, found, reads);
+        }
+    }
+
+    /// What calling a decorator gives: what its function returns and, where it is made by a call
+    /// that hands on its arguments, any of these.
+    fn decorated(
+        &self,
+        index: &Index<'_>,
+        decorator: &Expr,
+        scope: ScopeId,
+        found: &mut Vec<Value>,
+        reads: &mut Vec<VariableId>,
+    ) {
+        self.evaluate(index, decorator, scope, found, reads);
+        sort_tail(found, 0);
+        let made = found.clone();
+        if !decorator.is_call_expr() {
+            found.clear();
+        }
+        for value in made {
+            if let Value::Function(function) = value {
+                self.read(index.function(function).result, found, reads);
+            }
         }
     }
 
