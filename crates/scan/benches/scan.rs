@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -41,24 +41,24 @@ struct Input {
 }
 
 /// The honest submissions in order of their names, without what may stand in a file only once.
-fn honest() -> Vec<String> {
+fn honest() -> io::Result<Vec<String>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/honest");
-    let mut paths: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
     paths.sort();
-    let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());
-    texts
-        .map(|text| {
+    paths
+        .iter()
+        .map(|path| {
+            let text = fs::read_to_string(path)?;
             let end = text.find("\nif __name__").map_or(text.len(), |end| end + 1);
-            text[..end].replace("from __future__ import annotations\n", "")
+            Ok(text[..end].replace("from __future__ import annotations\n", ""))
         })
         .collect()
 }
 
-fn inputs() -> Vec<Input> {
-    let honest = honest();
+fn inputs() -> io::Result<Vec<Input>> {
+    let honest = honest()?;
     let mut script = String::new();
     for text in &honest {
         if script.len() + text.len() <= SCRIPT_BYTES + SCRIPT_BYTES / 20 {
@@ -74,7 +74,7 @@ fn inputs() -> Vec<Input> {
     }
     // Four tokens in six bytes, a binding and a read in each line, just below the limit.
     let dense = "a = b\n".repeat(62_000);
-    vec![
+    Ok(vec![
         Input {
             name: "an honest script",
             text: script,
@@ -87,11 +87,7 @@ fn inputs() -> Vec<Input> {
             name: "the densest file",
             text: dense,
         },
-    ]
-}
-
-fn bytes(input: &Input) -> u64 {
-    u64::try_from(input.text.len()).unwrap()
+    ])
 }
 
 fn measure(criterion: &mut Criterion, inputs: &[Input]) {
@@ -101,7 +97,7 @@ fn measure(criterion: &mut Criterion, inputs: &[Input]) {
     group.sample_size(20);
     group.measurement_time(Duration::from_secs(4));
     for input in inputs {
-        group.throughput(Throughput::Bytes(bytes(input)));
+        group.throughput(Throughput::Bytes(input.text.len() as u64));
         group.bench_function(input.name, |bencher| {
             bencher.iter(|| scan(black_box(input.text.as_bytes()), &policy, &options));
         });
@@ -173,10 +169,11 @@ fn compare(inputs: &[Input]) {
     }
 }
 
-fn main() {
-    let inputs = inputs();
+fn main() -> io::Result<()> {
+    let inputs = inputs()?;
     let mut criterion = Criterion::default().configure_from_args();
     measure(&mut criterion, &inputs);
     compare(&inputs);
     criterion.final_summary();
+    Ok(())
 }
