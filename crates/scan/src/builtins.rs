@@ -1,8 +1,8 @@
 //! The names that Python binds before any module runs (CPython 3.14, with those of earlier and of
 //! interactive interpreters).
 
-/// Sorted, for binary search.
-const NAMES: &[&str] = &[
+/// The names that are bound although nothing in the file binds them. Sorted.
+pub(crate) const NAMES: &[&str] = &[
     "ArithmeticError",
     "AssertionError",
     "AttributeError",
@@ -167,19 +167,14 @@ const NAMES: &[&str] = &[
     "zip",
 ];
 
-/// Whether a name is bound although nothing in the file binds it.
-pub(crate) fn is_builtin(name: &str) -> bool {
-    NAMES.binary_search(&name).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NAMES, is_builtin};
+    use super::NAMES;
 
     #[test]
     fn the_list_is_sorted_and_knows_builtins_only() {
         assert!(NAMES.is_sorted());
-        assert!(is_builtin("getattr") && is_builtin("__import__"));
-        assert!(!is_builtin("torch") && !is_builtin("model"));
+        assert!(NAMES.contains(&"getattr") && NAMES.contains(&"__import__"));
+        assert!(!NAMES.contains(&"torch") && !NAMES.contains(&"model"));
     }
 }

@@ -3,7 +3,6 @@
 //! exceeds a bound is said, so that a rule can refuse it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use ruff_python_ast::{
@@ -11,7 +10,7 @@ use ruff_python_ast::{
     FStringPart, InterpolatedStringElement, Number, Operator, UnaryOp,
 };
 
-use crate::index::{Index, Origin};
+use crate::index::{Index, Origin, number_of};
 use crate::resolve::{Resolution, Value};
 use crate::scope::{ScopeId, VariableId};
 
@@ -47,8 +46,12 @@ pub(crate) struct KnownTexts {
 }
 
 /// Folds every text of a file.
-pub(crate) fn known_texts(index: &Index<'_>, resolution: &Resolution<'_>) -> KnownTexts {
-    let folder = Folder::new(index, resolution);
+pub(crate) fn known_texts(
+    index: &Index<'_>,
+    resolution: &Resolution<'_>,
+    memory: &FoldMemory,
+) -> KnownTexts {
+    let folder = Folder::new(index, resolution, memory);
     let mut known = KnownTexts::default();
     for (position, used) in index.texts.iter().enumerate() {
         let is_part = used
@@ -66,8 +69,32 @@ pub(crate) fn known_texts(index: &Index<'_>, resolution: &Resolution<'_>) -> Kno
             .outermost
             .extend(constant.map(|constant| (position, constant)));
     }
-    known.exceeded = folder.exceeded.get();
+    known.exceeded = memory.exceeded.get();
     known
+}
+
+/// What folding has found out about one file, and what it has spent.
+#[derive(Debug)]
+pub(crate) struct FoldMemory {
+    /// By variable; `None` where it has not been asked for.
+    variables: RefCell<Vec<Option<Option<Constant>>>>,
+    /// By number of an expression, whether its value is known not to be known.
+    failed: RefCell<Vec<bool>>,
+    depth: Cell<usize>,
+    built: Cell<usize>,
+    exceeded: Cell<bool>,
+}
+
+impl FoldMemory {
+    pub(crate) fn new(index: &Index<'_>) -> Self {
+        Self {
+            variables: RefCell::new(vec![None; index.scopes.variable_count()]),
+            failed: RefCell::new(vec![false; index.expression_count()]),
+            depth: Cell::new(0),
+            built: Cell::new(0),
+            exceeded: Cell::new(false),
+        }
+    }
 }
 
 /// Folds the expressions of one file.
@@ -75,23 +102,21 @@ pub(crate) fn known_texts(index: &Index<'_>, resolution: &Resolution<'_>) -> Kno
 pub(crate) struct Folder<'i, 'a> {
     index: &'i Index<'a>,
     resolution: &'i Resolution<'a>,
-    variables: RefCell<HashMap<VariableId, Option<Constant>>>,
-    failed: RefCell<HashSet<*const Expr>>,
-    depth: Cell<usize>,
-    built: Cell<usize>,
-    exceeded: Cell<bool>,
+    memory: &'i FoldMemory,
 }
 
 impl<'i, 'a> Folder<'i, 'a> {
-    pub(crate) fn new(index: &'i Index<'a>, resolution: &'i Resolution<'a>) -> Self {
+    /// A folder that goes on from what is remembered, with the whole bound to spend.
+    pub(crate) fn new(
+        index: &'i Index<'a>,
+        resolution: &'i Resolution<'a>,
+        memory: &'i FoldMemory,
+    ) -> Self {
+        memory.built.set(0);
         Self {
             index,
             resolution,
-            variables: RefCell::new(HashMap::new()),
-            failed: RefCell::new(HashSet::new()),
-            depth: Cell::new(0),
-            built: Cell::new(0),
-            exceeded: Cell::new(false),
+            memory,
         }
     }
 
@@ -114,26 +139,32 @@ impl<'i, 'a> Folder<'i, 'a> {
             Expr::Attribute(_) | Expr::Compare(_) | Expr::Lambda(_) => return None,
             _ => {}
         }
-        let key = std::ptr::from_ref(expression);
-        if self.failed.borrow().contains(&key) {
+        let number = number_of(expression);
+        if let Some(number) = number
+            && self.memory.failed.borrow().get(number) == Some(&true)
+        {
             return None;
         }
-        if self.depth.get() >= MAX_DEPTH {
-            self.exceeded.set(true);
+        let depth = &self.memory.depth;
+        if depth.get() >= MAX_DEPTH {
+            self.memory.exceeded.set(true);
             return None;
         }
-        self.depth.set(self.depth.get() + 1);
+        depth.set(depth.get() + 1);
         let value = self.fold_inner(expression, scope);
-        self.depth.set(self.depth.get() - 1);
-        if value.is_none() {
-            self.failed.borrow_mut().insert(key);
+        depth.set(depth.get() - 1);
+        if value.is_none()
+            && let Some(number) = number
+            && let Some(failed) = self.memory.failed.borrow_mut().get_mut(number)
+        {
+            *failed = true;
         }
         value
     }
 
     fn fold_inner(&self, expression: &Expr, scope: ScopeId) -> Option<Constant> {
         match expression {
-            Expr::Name(name) => self.name(name.id.as_str(), scope),
+            Expr::Name(_) => self.name(expression, scope),
             Expr::BinOp(operation) => self.operation(operation, scope),
             Expr::UnaryOp(operation) => {
                 match (operation.op, self.fold(&operation.operand, scope)?) {
@@ -182,12 +213,13 @@ impl<'i, 'a> Folder<'i, 'a> {
 
     /// Counts what is built against the bound.
     fn build(&self, size: usize) -> Option<()> {
-        let built = self.built.get().saturating_add(size).saturating_add(16);
+        let built = self.memory.built.get();
+        let built = built.saturating_add(size).saturating_add(16);
         if built > MAX_BUILT {
-            self.exceeded.set(true);
+            self.memory.exceeded.set(true);
             return None;
         }
-        self.built.set(built);
+        self.memory.built.set(built);
         Some(())
     }
 
@@ -241,19 +273,20 @@ impl<'i, 'a> Folder<'i, 'a> {
     }
 
     /// The value of a name that is bound once, or bound once and then added to.
-    fn name(&self, name: &str, scope: ScopeId) -> Option<Constant> {
-        let lookup = self.index.scopes.lookup(scope, name);
-        self.variable(*lookup.variables.first()?)
+    fn name(&self, name: &Expr, scope: ScopeId) -> Option<Constant> {
+        let symbol = self.index.symbol_of(name)?;
+        self.variable(self.index.scopes.nearest(scope, symbol)?)
     }
 
     fn variable(&self, variable: VariableId) -> Option<Constant> {
-        if let Some(value) = self.variables.borrow().get(&variable) {
+        let variables = &self.memory.variables;
+        if let Some(Some(value)) = variables.borrow().get(variable.0) {
             return value.clone();
         }
         // A variable that is defined by itself has no constant value.
-        self.variables.borrow_mut().insert(variable, None);
+        *variables.borrow_mut().get_mut(variable.0)? = Some(None);
         let value = self.follow(variable);
-        self.variables.borrow_mut().insert(variable, value.clone());
+        *variables.borrow_mut().get_mut(variable.0)? = Some(value.clone());
         value
     }
 
@@ -284,9 +317,11 @@ impl<'i, 'a> Folder<'i, 'a> {
                 let values = iterate(&self.origin(whole)?)?;
                 place.pick(&values).cloned()
             }
-            Origin::Path(_) | Origin::Part(..) | Origin::Function(_) | Origin::Augmented(..) => {
-                None
-            }
+            Origin::Path(_)
+            | Origin::Part(..)
+            | Origin::Function(_)
+            | Origin::Decorated(..)
+            | Origin::Augmented(..) => None,
         }
     }
 
@@ -301,7 +336,7 @@ impl<'i, 'a> Folder<'i, 'a> {
         if functions.next().is_some() {
             return None;
         }
-        self.variable(self.index.functions.get(function.0)?.result)
+        self.variable(self.index.function(function).result)
     }
 
     fn operation(&self, operation: &ExprBinOp, scope: ScopeId) -> Option<Constant> {
@@ -542,11 +577,12 @@ impl<'i, 'a> Folder<'i, 'a> {
     fn path(&self, callee: &Expr, scope: ScopeId) -> Option<Rc<str>> {
         let values = self.resolution.values(self.index, callee, scope);
         let mut paths = values.iter().filter_map(|value| match value {
-            Value::Path(path) => Some(Rc::clone(path)),
+            Value::Path(path) => Some(*path),
             Value::Function(_) | Value::Unbounded => None,
         });
         let path = paths.next()?;
-        paths.next().is_none().then_some(path)
+        let is_only = paths.next().is_none();
+        is_only.then(|| self.resolution.path_text(path))
     }
 
     fn all(&self, expressions: &[Expr], scope: ScopeId) -> Option<Vec<Constant>> {
@@ -876,7 +912,7 @@ mod tests {
     use ruff_python_ast::Stmt;
     use ruff_python_parser::parse_module;
 
-    use super::{Constant, Folder};
+    use super::{Constant, FoldMemory, Folder};
     use crate::index::index;
     use crate::policy::Policy;
     use crate::resolve::resolve;
@@ -885,10 +921,11 @@ mod tests {
     /// The text of the last statement of a module, a lone expression.
     fn folded(source: &str) -> Option<String> {
         let module = parse_module(source).unwrap().into_syntax();
-        let index = index(&module);
+        let index = index(&module.body);
         let policy = Policy::builtin();
         let resolution = resolve(&index, &policy);
-        let folder = Folder::new(&index, &resolution);
+        let memory = FoldMemory::new(&index);
+        let folder = Folder::new(&index, &resolution, &memory);
         let Some(Stmt::Expr(last)) = module.body.last() else {
             panic!("the last statement is an expression");
         };

@@ -5,22 +5,38 @@
 use ruff_python_ast::{BoolOp, CmpOp, Expr, ModModule, Operator, Stmt, UnaryOp};
 use ruff_text_size::{Ranged, TextRange};
 
+/// A source without its `__main__` blocks.
+#[derive(Debug)]
+pub(crate) struct Blanked<'a> {
+    pub(crate) text: String,
+    /// The statements of the original that lost something.
+    pub(crate) edited: Vec<&'a Stmt>,
+}
+
 /// The source without its `__main__` blocks, or `None` when it has none.
-pub(crate) fn blank_main_blocks(text: &str, module: &ModModule) -> Option<String> {
+pub(crate) fn blank_main_blocks<'a>(text: &str, module: &'a ModModule) -> Option<Blanked<'a>> {
     let mut edits = Vec::new();
+    let mut edited = Vec::new();
     for statement in &module.body {
         if let Stmt::If(branches) = statement {
             let mut tests = vec![(Some(branches.test.as_ref()), branches.body.as_slice())];
             for clause in &branches.elif_else_clauses {
                 tests.push((clause.test.as_ref(), clause.body.as_slice()));
             }
+            let before = edits.len();
             collect_edits(statement, &tests, &mut edits);
+            if edits.len() > before {
+                edited.push(statement);
+            }
         }
     }
     if edits.is_empty() {
         return None;
     }
-    Some(apply(text, &edits))
+    Some(Blanked {
+        text: apply(text, &edits),
+        edited,
+    })
 }
 
 /// A change of the text that keeps its shape.

@@ -1,18 +1,17 @@
 //! A flat index of the syntax tree: every name, attribute, call, string and binding with the scope
 //! it stands in, collected in one walk. Rules read these lists and never walk the tree themselves.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{
-    Alias, Comprehension, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext, ExprName,
-    ExprNamed, Identifier, ModModule, Parameters, Pattern, Stmt, StmtImport, StmtImportFrom,
-    TypeParam, WithItem,
+    Alias, Comprehension, Decorator, ExceptHandler, Expr, ExprAttribute, ExprCall, ExprContext,
+    ExprName, ExprNamed, HasNodeIndex, Identifier, NodeIndex, Parameters, Pattern, Stmt,
+    StmtImport, StmtImportFrom, TypeParam, WithItem,
 };
 use ruff_text_size::TextRange;
 
-use crate::scope::{MODULE, ScopeId, ScopeKind, Scopes, VariableId};
+use crate::scope::{MODULE, ScopeId, ScopeKind, Scopes, Symbol, VariableId};
 
 /// How a name is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +74,8 @@ pub(crate) enum Origin<'a> {
     Unpacked(Rc<Origin<'a>>, Place),
     /// A function of this file.
     Function(FunctionId),
+    /// What calling a decorator gives.
+    Decorated(&'a Expr, ScopeId),
     /// What another variable holds, with an operator applied.
     Augmented(&'a ruff_python_ast::StmtAugAssign, ScopeId),
 }
@@ -85,7 +86,8 @@ impl<'a> Origin<'a> {
         match self {
             Self::Expression(expression, scope)
             | Self::Element(expression, scope)
-            | Self::Part(expression, scope) => Some((expression, *scope)),
+            | Self::Part(expression, scope)
+            | Self::Decorated(expression, scope) => Some((expression, *scope)),
             Self::Unpacked(whole, _) => whole.expression(),
             Self::Augmented(assign, scope) => Some((&assign.value, *scope)),
             Self::Path(_) | Self::Function(_) => None,
@@ -127,13 +129,14 @@ impl Place {
 
 /// Index of a function or lambda of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct FunctionId(pub(crate) usize);
+pub(crate) struct FunctionId(pub(crate) u32);
 
 /// The variables through which values enter and leave a function.
 #[derive(Debug)]
-pub(crate) struct Function<'a> {
+pub(crate) struct Function {
     pub(crate) positional: Vec<VariableId>,
-    pub(crate) by_name: HashMap<&'a str, VariableId>,
+    /// Sorted by name.
+    pub(crate) by_name: Vec<(Symbol, VariableId)>,
     pub(crate) rest: Vec<VariableId>,
     pub(crate) result: VariableId,
 }
@@ -143,6 +146,7 @@ pub(crate) struct Function<'a> {
 pub(crate) struct NameUse<'a> {
     pub(crate) expression: &'a Expr,
     pub(crate) name: &'a ExprName,
+    pub(crate) symbol: Symbol,
     pub(crate) scope: ScopeId,
     /// Whether it stands before a dot, as `torch` in `torch.nn`.
     pub(crate) is_base: bool,
@@ -153,6 +157,8 @@ pub(crate) struct NameUse<'a> {
 pub(crate) struct AttributeUse<'a> {
     pub(crate) expression: &'a Expr,
     pub(crate) attribute: &'a ExprAttribute,
+    /// The attribute's own name.
+    pub(crate) symbol: Symbol,
     pub(crate) scope: ScopeId,
     /// The assigned value, where the attribute is the only target of a plain assignment.
     pub(crate) assigned: Option<&'a Expr>,
@@ -187,10 +193,10 @@ pub(crate) struct Index<'a> {
     pub(crate) scopes: Scopes<'a>,
     pub(crate) bindings: Vec<Binding<'a>>,
     pub(crate) origins: Vec<(VariableId, Origin<'a>)>,
-    pub(crate) functions: Vec<Function<'a>>,
-    pub(crate) lambdas: HashMap<*const Expr, FunctionId>,
-    /// The scope of every comprehension.
-    pub(crate) comprehensions: HashMap<*const Expr, ScopeId>,
+    pub(crate) functions: Vec<Function>,
+    /// By the number of an expression: the symbol of a name or attribute, the function of a
+    /// lambda, the scope of a comprehension.
+    nodes: Vec<u32>,
     pub(crate) imports: Vec<ImportUse<'a>>,
     pub(crate) names: Vec<NameUse<'a>>,
     pub(crate) attributes: Vec<AttributeUse<'a>>,
@@ -201,16 +207,56 @@ pub(crate) struct Index<'a> {
     pub(crate) classes: Vec<(&'a ruff_python_ast::StmtClassDef, ScopeId)>,
 }
 
-/// Collects the index of a module.
-pub(crate) fn index(module: &ModModule) -> Index<'_> {
+/// The number of an expression of the file, dense from 0; `None` for one that the index leaves
+/// out.
+pub(crate) fn number_of(expression: &Expr) -> Option<usize> {
+    expression
+        .node_index()
+        .load()
+        .as_u32()
+        .map(|number| number as usize)
+}
+
+impl Index<'_> {
+    /// How many expressions are numbered.
+    pub(crate) fn expression_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn node(&self, expression: &Expr) -> Option<u32> {
+        self.nodes.get(number_of(expression)?).copied()
+    }
+
+    /// The symbol of an expression that is a name or an attribute.
+    pub(crate) fn symbol_of(&self, expression: &Expr) -> Option<Symbol> {
+        self.node(expression).map(Symbol)
+    }
+
+    /// The function that an expression is, when it is a lambda.
+    pub(crate) fn function_of(&self, lambda: &Expr) -> Option<FunctionId> {
+        self.node(lambda).map(FunctionId)
+    }
+
+    /// The scope that an expression opens, when it is a comprehension.
+    pub(crate) fn scope_of(&self, comprehension: &Expr) -> Option<ScopeId> {
+        self.node(comprehension).map(ScopeId)
+    }
+
+    /// What a function of the file takes and gives.
+    pub(crate) fn function(&self, id: FunctionId) -> &Function {
+        &self.functions[id.0 as usize]
+    }
+}
+
+/// Collects the index of statements that stand at module level.
+pub(crate) fn index<'a>(statements: impl IntoIterator<Item = &'a Stmt>) -> Index<'a> {
     let mut collector = Collector {
         index: Index {
             scopes: Scopes::new(),
             bindings: Vec::new(),
             origins: Vec::new(),
             functions: Vec::new(),
-            lambdas: HashMap::new(),
-            comprehensions: HashMap::new(),
+            nodes: Vec::new(),
             imports: Vec::new(),
             names: Vec::new(),
             attributes: Vec::new(),
@@ -225,7 +271,9 @@ pub(crate) fn index(module: &ModModule) -> Index<'_> {
         base_of_attribute: false,
         assigned: None,
     };
-    collector.visit_body(&module.body);
+    for statement in statements {
+        collector.visit_stmt(statement);
+    }
     collector.index
 }
 
@@ -253,7 +301,8 @@ impl<'a> Collector<'a> {
         kind: BindingKind,
         origin: Option<Origin<'a>>,
     ) {
-        let variable = self.index.scopes.bind(scope, name);
+        let symbol = self.index.scopes.symbol(name);
+        let variable = self.index.scopes.bind(scope, symbol);
         self.index.bindings.push(Binding {
             name,
             range,
@@ -265,7 +314,7 @@ impl<'a> Collector<'a> {
         };
         // What a class body binds is reached as an attribute.
         if self.index.scopes.kind(scope) == ScopeKind::Class {
-            let field = self.index.scopes.field(name);
+            let field = self.index.scopes.field(symbol);
             self.index.origins.push((field, origin.clone()));
         }
         self.index.origins.push((variable, origin));
@@ -310,7 +359,7 @@ impl<'a> Collector<'a> {
             }
             Expr::Starred(starred) => self.bind_target(&starred.value, value),
             Expr::Attribute(attribute) => {
-                let field = self.index.scopes.field(attribute.attr.as_str());
+                let field = self.field(attribute);
                 if let Some(origin) = value {
                     self.index.origins.push((field, origin));
                 }
@@ -324,17 +373,31 @@ impl<'a> Collector<'a> {
         }
     }
 
+    fn field(&mut self, attribute: &'a ExprAttribute) -> VariableId {
+        let symbol = self.index.scopes.symbol(attribute.attr.as_str());
+        self.index.scopes.field(symbol)
+    }
+
+    /// Gives an expression its number and keeps what is known of it.
+    fn number(&mut self, expression: &'a Expr, known: u32) {
+        // An expression takes bytes of the source, whose length fits.
+        if let Ok(number) = u32::try_from(self.index.nodes.len()) {
+            expression.node_index().set(NodeIndex::from(number));
+            self.index.nodes.push(known);
+        }
+    }
+
     /// Notes that the object that `holder` names now holds `value`.
     fn hold(&mut self, holder: &'a Expr, origin: Origin<'a>) {
         let variable = match holder {
             Expr::Name(name) => {
-                let lookup = self.index.scopes.lookup(self.scope, name.id.as_str());
-                match lookup.variables.first() {
-                    Some(&variable) => variable,
-                    None => self.index.scopes.bind(MODULE, name.id.as_str()),
+                let symbol = self.index.scopes.symbol(name.id.as_str());
+                match self.index.scopes.nearest(self.scope, symbol) {
+                    Some(variable) => variable,
+                    None => self.index.scopes.bind(MODULE, symbol),
                 }
             }
-            Expr::Attribute(attribute) => self.index.scopes.field(attribute.attr.as_str()),
+            Expr::Attribute(attribute) => self.field(attribute),
             _ => return,
         };
         self.index.origins.push((variable, origin.into_part()));
@@ -357,7 +420,7 @@ impl<'a> Collector<'a> {
         let result = self.index.scopes.anonymous();
         let mut function = Function {
             positional: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: Vec::new(),
             rest: Vec::new(),
             result,
         };
@@ -370,8 +433,9 @@ impl<'a> Collector<'a> {
                     .as_deref()
                     .map(|default| Origin::Expression(default, outer));
                 self.bind(name, BindingKind::Parameter, origin);
-                let variable = self.index.scopes.bind(scope, name.as_str());
-                function.by_name.insert(name.as_str(), variable);
+                let symbol = self.index.scopes.symbol(name.as_str());
+                let variable = self.index.scopes.bind(scope, symbol);
+                function.by_name.push((symbol, variable));
             }
             for parameter in parameters.posonlyargs.iter().chain(&parameters.args) {
                 let name = &parameter.parameter.name;
@@ -380,18 +444,19 @@ impl<'a> Collector<'a> {
                     .as_deref()
                     .map(|default| Origin::Expression(default, outer));
                 self.bind(name, BindingKind::Parameter, origin);
-                let variable = self.index.scopes.bind(scope, name.as_str());
+                let symbol = self.index.scopes.symbol(name.as_str());
+                let variable = self.index.scopes.bind(scope, symbol);
                 function.positional.push(variable);
-                function.by_name.insert(name.as_str(), variable);
+                function.by_name.push((symbol, variable));
             }
             for parameter in parameters.vararg.iter().chain(&parameters.kwarg) {
                 self.bind(&parameter.name, BindingKind::Parameter, None);
-                function
-                    .rest
-                    .push(self.index.scopes.bind(scope, parameter.name.as_str()));
+                let symbol = self.index.scopes.symbol(parameter.name.as_str());
+                function.rest.push(self.index.scopes.bind(scope, symbol));
             }
         }
-        let id = FunctionId(self.index.functions.len());
+        function.by_name.sort_unstable();
+        let id = FunctionId(u32::try_from(self.index.functions.len()).unwrap_or(u32::MAX));
         self.index.functions.push(function);
         self.results.push(result);
         visit(self);
@@ -420,9 +485,7 @@ impl<'a> Collector<'a> {
         }
         let outer = self.scope;
         let scope = self.index.scopes.open(ScopeKind::Comprehension, outer);
-        self.index
-            .comprehensions
-            .insert(std::ptr::from_ref(expression), scope);
+        self.number(expression, scope.0);
         self.within(scope, |this| {
             for (position, generator) in generators.iter().enumerate() {
                 let iterated_in = if position == 0 { outer } else { scope };
@@ -484,6 +547,7 @@ impl<'a> Collector<'a> {
             self.visit_decorator(decorator);
         }
         self.bind(&class.name, BindingKind::Class, None);
+        self.decorate(&class.name, &class.decorator_list);
         let outer = self.scope;
         let around = match &class.type_params {
             Some(_) => self.index.scopes.open(ScopeKind::Function, outer),
@@ -529,6 +593,21 @@ impl<'a> Collector<'a> {
             BindingKind::Function,
             id.map(Origin::Function),
         );
+        self.decorate(&definition.name, &definition.decorator_list);
+    }
+
+    /// What a decorator gives takes the place of what it decorates.
+    fn decorate(&mut self, name: &'a Identifier, decorators: &'a [Decorator]) {
+        let symbol = self.index.scopes.symbol(name.as_str());
+        let variable = self.index.scopes.bind(self.scope, symbol);
+        let is_field = self.index.scopes.kind(self.scope) == ScopeKind::Class;
+        let field = is_field.then(|| self.index.scopes.field(symbol));
+        for decorator in decorators {
+            let origin = Origin::Decorated(&decorator.expression, self.scope);
+            let origins = &mut self.index.origins;
+            origins.extend(field.map(|field| (field, origin.clone())));
+            origins.push((variable, origin));
+        }
     }
 
     fn list_text(&mut self, expression: &'a Expr) -> usize {
@@ -604,15 +683,15 @@ impl<'a> Visitor<'a> for Collector<'a> {
             Stmt::Global(global) => {
                 for name in &global.names {
                     self.declare(name);
-                    self.index.scopes.declare_global(self.scope, name.as_str());
+                    let symbol = self.index.scopes.symbol(name.as_str());
+                    self.index.scopes.declare_global(self.scope, symbol);
                 }
             }
             Stmt::Nonlocal(nonlocal) => {
                 for name in &nonlocal.names {
                     self.declare(name);
-                    self.index
-                        .scopes
-                        .declare_nonlocal(self.scope, name.as_str());
+                    let symbol = self.index.scopes.symbol(name.as_str());
+                    self.index.scopes.declare_nonlocal(self.scope, symbol);
                 }
             }
             Stmt::Assign(assign) => {
@@ -688,10 +767,13 @@ impl<'a> Visitor<'a> for Collector<'a> {
         let assigned = self.assigned.take();
         match expression {
             Expr::Name(name) => {
+                let symbol = self.index.scopes.symbol(name.id.as_str());
+                self.number(expression, symbol.0);
                 if name.ctx == ExprContext::Load {
                     self.index.names.push(NameUse {
                         expression,
                         name,
+                        symbol,
                         scope: self.scope,
                         is_base,
                     });
@@ -699,9 +781,12 @@ impl<'a> Visitor<'a> for Collector<'a> {
                 return;
             }
             Expr::Attribute(attribute) => {
+                let symbol = self.index.scopes.symbol(attribute.attr.as_str());
+                self.number(expression, symbol.0);
                 self.index.attributes.push(AttributeUse {
                     expression,
                     attribute,
+                    symbol,
                     scope: self.scope,
                     assigned,
                 });
@@ -714,15 +799,19 @@ impl<'a> Visitor<'a> for Collector<'a> {
                 self.list_text(expression);
                 return;
             }
-            Expr::FString(_) | Expr::TString(_) | Expr::Subscript(_) => {
+            Expr::FString(_) | Expr::TString(_) | Expr::Subscript(_) | Expr::BinOp(_) => {
+                self.number(expression, 0);
                 return self.as_text(expression);
             }
-            Expr::BinOp(_) => return self.as_text(expression),
             Expr::Call(call) => {
+                self.number(expression, 0);
                 self.call(call);
                 return self.as_text(expression);
             }
-            Expr::Named(named) => self.walrus(named),
+            Expr::Named(named) => {
+                self.number(expression, 0);
+                self.walrus(named);
+            }
             Expr::Lambda(lambda) => {
                 if let Some(parameters) = &lambda.parameters {
                     self.visit_parameters(parameters);
@@ -734,9 +823,7 @@ impl<'a> Visitor<'a> for Collector<'a> {
                     this.visit_expr(&lambda.body);
                     this.enclosing_text = outer;
                 });
-                self.index
-                    .lambdas
-                    .insert(std::ptr::from_ref(expression), id);
+                self.number(expression, id.0);
                 return;
             }
             Expr::ListComp(comprehension) => {
@@ -768,6 +855,12 @@ impl<'a> Visitor<'a> for Collector<'a> {
                 }
             }
             Expr::YieldFrom(stmt) => self.result(&stmt.value),
+            Expr::UnaryOp(_)
+            | Expr::BoolOp(_)
+            | Expr::If(_)
+            | Expr::Tuple(_)
+            | Expr::List(_)
+            | Expr::Dict(_) => self.number(expression, 0),
             _ => {}
         }
         visitor::walk_expr(self, expression);

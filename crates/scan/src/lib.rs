@@ -21,6 +21,7 @@ mod fold;
 mod guard;
 mod index;
 mod limits;
+mod paths;
 mod policy;
 mod program;
 pub mod render;
@@ -28,6 +29,7 @@ mod report;
 mod resolve;
 mod rules;
 mod scope;
+mod semantics;
 mod source;
 mod strategy;
 
@@ -36,6 +38,7 @@ pub use policy::{Attributes, Imports, Limits, Names, Policy, PolicyError, String
 pub use report::{Finding, NamedStrategy, RuleId, ScanOptions, ScanReport, Strategy};
 pub use rules::{RuleDocumentation, rules};
 
+use index::index;
 use program::Program;
 use rules::{Findings, Rule};
 use source::Source;
@@ -144,9 +147,9 @@ fn scan_text(
             scan_module(&original_source, &original, policy, options, &mut report);
             report.runnable_source = Some(text.to_owned());
         }
-        Some(runnable) => {
-            let source = Source::new(&runnable);
-            match parse_module(&runnable) {
+        Some(blanked) => {
+            let source = Source::new(&blanked.text);
+            match parse_module(&blanked.text) {
                 Ok(parsed) => {
                     let module = parsed.into_syntax();
                     scan_module(&source, &module, policy, options, &mut report);
@@ -157,10 +160,10 @@ fn scan_text(
                 }
             }
             let mut findings = Findings::new(&original_source);
-            let program = Program::new(&original, policy, options);
-            rules::check_name_rebinding(&program, &mut findings);
+            // What was not blanked has been looked at above.
+            rules::check_name_rebinding(&index(blanked.edited), &mut findings);
             report.findings.extend(findings.into_vec());
-            report.runnable_source = Some(runnable);
+            report.runnable_source = Some(blanked.text);
         }
     }
     report.findings.sort_by(|a, b| {
@@ -202,6 +205,9 @@ fn scan_module(
     } else {
         let program = Program::new(module, policy, options);
         rules::check_all(&program, &mut findings);
+        for (message, range) in semantics::errors(source.text(), module) {
+            findings.report(&rules::syntax_error::RULE, range, message);
+        }
         report.strategy = strategy::find(module).and_then(|found| found.strategy.ok());
     }
     report.findings = findings.into_vec();

@@ -28,12 +28,21 @@ struct Level {
 
 /// Checks everything that can be checked on the token stream.
 pub(crate) fn check(text: &str, limits: &Limits) -> Result<(), Excess> {
-    first_excess(text, limits).map_or(Ok(()), |message| {
-        let offset = start_of_line_with_excess(text, limits);
-        let line = text.get(offset..).unwrap_or("");
-        let length = line.find(['\n', '\r']).unwrap_or(line.len());
-        Err(excess(message, at(offset, length)))
-    })
+    let Some(message) = first_excess(text, limits) else {
+        return Ok(());
+    };
+    // The number of tokens is a property of the file, and files that exceed it are long.
+    if message == too_many_tokens(limits) {
+        return Err(excess(message, at(0, 0)));
+    }
+    let offset = start_of_line_with_excess(text, limits);
+    let line = text.get(offset..).unwrap_or("");
+    let length = line.find(['\n', '\r']).unwrap_or(line.len());
+    Err(excess(message, at(offset, length)))
+}
+
+fn too_many_tokens(limits: &Limits) -> String {
+    format!("more than {} tokens", limits.max_tokens)
 }
 
 /// The line on which a limit is first exceeded. The lexer keeps the place of its tokens to itself,
@@ -65,7 +74,7 @@ fn first_excess(text: &str, limits: &Limits) -> Option<String> {
         }
         tokens += 1;
         if tokens > limits.max_tokens {
-            return Some(format!("more than {} tokens", limits.max_tokens));
+            return Some(too_many_tokens(limits));
         }
         let is_bracketed = levels.len() > 1;
         let level = levels.last_mut()?;

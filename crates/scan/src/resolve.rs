@@ -6,34 +6,39 @@
 //! errs on the side of more meanings, never fewer, for the flows that it follows.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use ruff_python_ast::{Arguments, Expr, ExprCall};
 
-use crate::builtins::is_builtin;
-use crate::index::{FunctionId, Index, Origin};
+use crate::builtins;
+use crate::index::{FunctionId, Index, Origin, number_of};
+use crate::paths::{PathId, Paths};
 use crate::policy::{Policy, is_at_or_below};
-use crate::scope::{ScopeId, VariableId};
-
-/// Most dotted parts of a name that are followed; no public name of torch has as many.
-const MAX_PATH_PARTS: usize = 10;
+use crate::scope::{ScopeId, Symbol, VariableId};
 
 /// Most meanings of one variable; the rule on too many meanings refuses what has more.
 const MAX_MEANINGS: usize = 24;
 
+/// Values that are collected before doubles are thrown out for the first time.
+const COLLECTED_UNSORTED: usize = 1_024;
+
 /// One thing that an expression may stand for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Value {
     /// A dotted name below an imported module, or `builtins.NAME`.
-    Path(Rc<str>),
+    Path(PathId),
     /// A function or lambda of the file.
     Function(FunctionId),
     /// More meanings, or a longer dotted name, than are followed.
     Unbounded,
 }
 
-pub(crate) type Values = BTreeSet<Value>;
+/// Values of one expression, sorted, none twice.
+pub(crate) type Values = Rc<[Value]>;
+
+/// What `type(x)` and `x.__class__` stand for: a class that the file need not have made.
+const CLASS_OF_AN_OBJECT: &str = "builtins.type()";
 
 /// Builtins that hand back, or hand out, what they are given.
 const PASSING_BUILTINS: [&str; 18] = [
@@ -92,29 +97,71 @@ enum Constraint<'a> {
     Call(&'a ExprCall, ScopeId),
 }
 
+/// What is the same for every use of a name, worked out once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Meaning {
+    /// The builtin of that name.
+    builtin: Option<PathId>,
+    /// Whether that builtin counts even where the file binds the name too.
+    is_refused_builtin: bool,
+    /// Whether a method of that name hands out what its object holds.
+    is_handing: bool,
+}
+
 /// The meanings of all variables of a file, and of any expression on demand.
 #[derive(Debug)]
 pub(crate) struct Resolution<'a> {
     policy: &'a Policy,
     /// Where every variable takes its values from, arguments of calls included.
-    flows: HashMap<VariableId, Vec<Origin<'a>>>,
-    variables: Vec<Values>,
-    memory: RefCell<HashMap<*const Expr, Rc<Values>>>,
+    flows: Vec<Vec<Origin<'a>>>,
+    variables: Vec<Vec<Value>>,
+    /// By symbol.
+    meanings: Vec<Meaning>,
+    paths: RefCell<Paths>,
+    /// By dotted name, whether a call of it hands on its arguments; grows on demand.
+    passing: RefCell<Vec<Option<bool>>>,
+    /// By number of an expression.
+    memory: RefCell<Vec<Option<Values>>>,
+    nothing: Values,
+    builtin_type: PathId,
+    class_of_an_object: PathId,
 }
 
 /// Follows all flows of a file to their end.
 pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'a> {
+    let mut paths = Paths::default();
+    let builtin_type = paths.intern("builtins.type");
+    let class_of_an_object = paths.intern(CLASS_OF_AN_OBJECT);
+    let mut meanings = vec![Meaning::default(); index.scopes.symbol_count()];
+    for name in builtins::NAMES {
+        if let Some(symbol) = index.scopes.known_symbol(name) {
+            let meaning = &mut meanings[symbol.0 as usize];
+            meaning.builtin = Some(paths.intern(&format!("builtins.{name}")));
+            meaning.is_refused_builtin = policy.names.refused_builtins.contains(*name);
+        }
+    }
+    for method in HANDING_METHODS {
+        if let Some(symbol) = index.scopes.known_symbol(method) {
+            meanings[symbol.0 as usize].is_handing = true;
+        }
+    }
     let mut solver = Solver {
         index,
         resolution: Resolution {
             policy,
-            flows: HashMap::new(),
-            variables: vec![Values::new(); index.scopes.variable_count()],
-            memory: RefCell::new(HashMap::new()),
+            flows: Vec::new(),
+            variables: vec![Vec::new(); index.scopes.variable_count()],
+            meanings,
+            paths: RefCell::new(paths),
+            passing: RefCell::new(Vec::new()),
+            memory: RefCell::new(vec![None; index.expression_count()]),
+            nothing: Rc::new([]),
+            builtin_type,
+            class_of_an_object,
         },
-        constraints: Vec::new(),
+        constraints: Vec::with_capacity(index.origins.len() + index.calls.len()),
         readers: vec![Vec::new(); index.scopes.variable_count()],
-        queued: Vec::new(),
+        queued: Vec::with_capacity(index.origins.len() + index.calls.len()),
         linked: HashSet::new(),
     };
     for (variable, origin) in &index.origins {
@@ -124,19 +171,28 @@ pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'
         solver.add(Constraint::Call(call.call, call.scope));
     }
     solver.solve();
-    for constraint in solver.constraints {
-        if let Constraint::Flow(variable, origin) = constraint {
-            let flows = solver.resolution.flows.entry(variable).or_default();
-            flows.push(origin);
+    let mut flows = vec![Vec::new(); index.scopes.variable_count()];
+    for entry in solver.constraints {
+        if let Constraint::Flow(variable, origin) = entry.constraint {
+            flows[variable.0].push(origin);
         }
     }
+    solver.resolution.flows = flows;
     solver.resolution
+}
+
+/// A constraint with what its last evaluation looked at.
+struct Entry<'a> {
+    constraint: Constraint<'a>,
+    /// The variables that it has read, sorted.
+    read: Vec<VariableId>,
+    is_queued: bool,
 }
 
 struct Solver<'i, 'a> {
     index: &'i Index<'a>,
     resolution: Resolution<'a>,
-    constraints: Vec<Constraint<'a>>,
+    constraints: Vec<Entry<'a>>,
     /// Per variable, the constraints that have read it.
     readers: Vec<Vec<usize>>,
     queued: Vec<usize>,
@@ -147,35 +203,59 @@ struct Solver<'i, 'a> {
 impl<'a> Solver<'_, 'a> {
     fn add(&mut self, constraint: Constraint<'a>) {
         self.queued.push(self.constraints.len());
-        self.constraints.push(constraint);
+        self.constraints.push(Entry {
+            constraint,
+            read: Vec::new(),
+            is_queued: true,
+        });
     }
 
     fn solve(&mut self) {
+        let mut reads = Vec::new();
+        let mut values = Vec::new();
         while let Some(position) = self.queued.pop() {
-            let mut reads = Vec::new();
-            match &self.constraints[position] {
+            reads.clear();
+            values.clear();
+            let entry = &mut self.constraints[position];
+            entry.is_queued = false;
+            match &entry.constraint {
                 Constraint::Flow(variable, origin) => {
                     let variable = *variable;
-                    let values = match (origin, origin.expression()) {
-                        (Origin::Path(path), _) => [Value::Path(path.as_str().into())].into(),
-                        (Origin::Function(function), _) => [Value::Function(*function)].into(),
-                        (_, Some((expression, scope))) => self
-                            .resolution
-                            .evaluate(self.index, expression, scope, &mut reads),
-                        (_, None) => Values::new(),
-                    };
-                    self.note(position, &reads);
-                    self.grow(variable, values);
+                    match (origin, origin.expression()) {
+                        (Origin::Path(path), _) => {
+                            let path = self.resolution.paths.get_mut().intern(path);
+                            values.push(Value::Path(path));
+                        }
+                        (Origin::Function(function), _) => values.push(Value::Function(*function)),
+                        (Origin::Decorated(decorator, scope), _) => self.resolution.decorated(
+                            self.index,
+                            decorator,
+                            *scope,
+                            &mut values,
+                            &mut reads,
+                        ),
+                        (_, Some((expression, scope))) => self.resolution.evaluate(
+                            self.index,
+                            expression,
+                            scope,
+                            &mut values,
+                            &mut reads,
+                        ),
+                        (_, None) => {}
+                    }
+                    self.note(position, &mut reads);
+                    self.grow(variable, &mut values);
                 }
                 Constraint::Call(call, scope) => {
                     let (call, scope) = (*call, *scope);
-                    let callees = self
-                        .resolution
-                        .callees(self.index, &call.func, scope, &mut reads);
-                    self.note(position, &reads);
-                    for callee in callees {
-                        if self.linked.insert((std::ptr::from_ref(call), callee)) {
-                            self.link(call, scope, callee);
+                    self.resolution
+                        .callees(self.index, &call.func, scope, &mut values, &mut reads);
+                    self.note(position, &mut reads);
+                    for value in &values {
+                        if let Value::Function(callee) = value
+                            && self.linked.insert((std::ptr::from_ref(call), *callee))
+                        {
+                            self.link(call, scope, *callee);
                         }
                     }
                 }
@@ -183,67 +263,100 @@ impl<'a> Solver<'_, 'a> {
         }
     }
 
-    fn note(&mut self, constraint: usize, reads: &[VariableId]) {
+    /// Remembers what a constraint has read, so that it is evaluated again when that grows.
+    fn note(&mut self, position: usize, reads: &mut Vec<VariableId>) {
+        if reads.is_empty() {
+            return;
+        }
+        reads.sort_unstable();
+        reads.dedup();
+        let known = &mut self.constraints[position].read;
+        let before = known.len();
         for read in reads {
-            let readers = &mut self.readers[read.0];
-            if !readers.contains(&constraint) {
-                readers.push(constraint);
+            if known[..before].binary_search(read).is_err() {
+                known.push(*read);
+                self.readers[read.0].push(position);
             }
         }
+        known.sort_unstable();
     }
 
-    fn grow(&mut self, variable: VariableId, values: Values) {
+    fn grow(&mut self, variable: VariableId, values: &mut Vec<Value>) {
+        sort_tail(values, 0);
         let known = &mut self.resolution.variables[variable.0];
         let before = known.len();
         for value in values {
-            if known.len() >= MAX_MEANINGS {
-                known.insert(Value::Unbounded);
+            if known.len() > MAX_MEANINGS {
                 break;
             }
-            known.insert(value);
+            if let Err(place) = known.binary_search(value) {
+                if known.len() == MAX_MEANINGS {
+                    if known.last() != Some(&Value::Unbounded) {
+                        known.push(Value::Unbounded);
+                    }
+                    break;
+                }
+                known.insert(place, *value);
+            }
         }
         if known.len() != before {
-            self.queued.extend_from_slice(&self.readers[variable.0]);
+            for &reader in &self.readers[variable.0] {
+                let entry = &mut self.constraints[reader];
+                if !entry.is_queued {
+                    entry.is_queued = true;
+                    self.queued.push(reader);
+                }
+            }
         }
     }
 
     /// Links the arguments of a call to the parameters of a function. A method may be called with
     /// or without its first argument written out, so both alignments are linked.
     fn link(&mut self, call: &'a ExprCall, scope: ScopeId, callee: FunctionId) {
-        let function = &self.index.functions[callee.0];
+        let index = self.index;
+        let function = index.function(callee);
         let is_method_call = call.func.is_attribute_expr();
-        let mut flows = Vec::new();
         for (position, argument) in call.arguments.args.iter().enumerate() {
-            let mut targets: Vec<VariableId> = Vec::new();
+            let mut flow = |target: VariableId| {
+                self.add(Constraint::Flow(
+                    target,
+                    Origin::Expression(argument, scope),
+                ));
+            };
             if argument.is_starred_expr() {
-                targets.extend(&function.positional);
+                function.positional.iter().copied().for_each(&mut flow);
             } else {
-                targets.extend(function.positional.get(position));
+                let first = function.positional.get(position).copied();
+                first.into_iter().for_each(&mut flow);
                 if is_method_call {
-                    targets.extend(function.positional.get(position + 1));
+                    let second = function.positional.get(position + 1).copied();
+                    second.into_iter().for_each(&mut flow);
                 }
             }
-            targets.extend(&function.rest);
-            flows.extend(targets.into_iter().map(|target| (target, argument)));
+            function.rest.iter().copied().for_each(&mut flow);
         }
         for keyword in &call.arguments.keywords {
+            let mut flow = |target: VariableId| {
+                let origin = Origin::Expression(&keyword.value, scope);
+                self.add(Constraint::Flow(target, origin));
+            };
             match &keyword.arg {
                 Some(name) => {
-                    let target = function.by_name.get(name.as_str());
+                    let target = index.scopes.known_symbol(name.as_str()).and_then(|symbol| {
+                        let by_name = &function.by_name;
+                        let place = by_name.binary_search_by_key(&symbol, |(name, _)| *name);
+                        place.ok().map(|place| by_name[place].1)
+                    });
                     match target {
-                        Some(target) => flows.push((*target, &keyword.value)),
-                        None => flows
-                            .extend(function.rest.iter().map(|target| (*target, &keyword.value))),
+                        Some(target) => flow(target),
+                        None => function.rest.iter().copied().for_each(flow),
                     }
                 }
                 None => {
-                    let all = function.by_name.values().chain(&function.rest);
-                    flows.extend(all.map(|target| (*target, &keyword.value)));
+                    let named = function.by_name.iter().map(|(_, target)| *target);
+                    named.chain(function.rest.iter().copied()).for_each(flow);
                 }
             }
-        }
-        for (variable, value) in flows {
-            self.add(Constraint::Flow(variable, Origin::Expression(value, scope)));
         }
     }
 }
@@ -251,208 +364,232 @@ impl<'a> Solver<'_, 'a> {
 impl Resolution<'_> {
     /// Where a variable takes its values from.
     pub(crate) fn flows(&self, variable: VariableId) -> &[Origin<'_>] {
-        self.flows.get(&variable).map_or(&[], Vec::as_slice)
+        self.flows.get(variable.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of a dotted name that has come up.
+    pub(crate) fn path_number(&self, path: &str) -> Option<PathId> {
+        self.paths.borrow().number(path)
+    }
+
+    /// The text of a dotted name.
+    pub(crate) fn path_text(&self, path: PathId) -> Rc<str> {
+        Rc::clone(self.paths.borrow().text(path))
+    }
+
+    /// The texts of all dotted names that have come up so far, by their numbers.
+    pub(crate) fn path_texts(&self) -> Vec<Rc<str>> {
+        self.paths.borrow().texts().to_vec()
     }
 
     /// What an expression may stand for.
-    pub(crate) fn values(
-        &self,
-        index: &Index<'_>,
-        expression: &Expr,
-        scope: ScopeId,
-    ) -> Rc<Values> {
-        let key = std::ptr::from_ref(expression);
-        if let Some(values) = self.memory.borrow().get(&key) {
+    pub(crate) fn values(&self, index: &Index<'_>, expression: &Expr, scope: ScopeId) -> Values {
+        let number = number_of(expression);
+        if let Some(number) = number
+            && let Some(Some(values)) = self.memory.borrow().get(number)
+        {
             return Rc::clone(values);
         }
+        let mut found = Vec::new();
         // Long chains are remembered link by link, so that asking for each of their links is
         // linear in all.
-        let values = Rc::new(match expression {
+        match expression {
             Expr::Attribute(attribute) => {
-                let base = self.values(index, &attribute.value, scope);
-                self.attribute(index, &base, attribute.attr.as_str(), &mut Vec::new())
+                found.extend_from_slice(&self.values(index, &attribute.value, scope));
+                if let Some(symbol) = symbol(index, expression, attribute.attr.as_str()) {
+                    self.attribute(index, symbol, &mut found, 0, &mut Vec::new());
+                }
             }
-            _ => self.evaluate(index, expression, scope, &mut Vec::new()),
-        });
-        self.memory.borrow_mut().insert(key, Rc::clone(&values));
+            _ => self.evaluate(index, expression, scope, &mut found, &mut Vec::new()),
+        }
+        sort_tail(&mut found, 0);
+        let values = if found.is_empty() {
+            Rc::clone(&self.nothing)
+        } else {
+            found.into()
+        };
+        if let Some(number) = number
+            && let Some(place) = self.memory.borrow_mut().get_mut(number)
+        {
+            *place = Some(Rc::clone(&values));
+        }
         values
     }
 
-    /// The functions of the file that a callee may be.
+    /// The functions of the file that a callee may be, among other values.
     fn callees(
         &self,
         index: &Index<'_>,
         callee: &Expr,
         scope: ScopeId,
+        found: &mut Vec<Value>,
         reads: &mut Vec<VariableId>,
-    ) -> Vec<FunctionId> {
-        let values = match callee {
+    ) {
+        match callee {
             Expr::Attribute(attribute) => {
-                let field = index.scopes.field_if_stored(attribute.attr.as_str());
-                self.read(field, reads)
+                let field = symbol(index, callee, attribute.attr.as_str())
+                    .and_then(|symbol| index.scopes.field_if_stored(symbol));
+                if let Some(field) = field {
+                    self.read(field, found, reads);
+                }
             }
-            Expr::Call(_) => Values::new(),
-            _ => self.evaluate(index, callee, scope, reads),
-        };
-        values
-            .into_iter()
-            .filter_map(|value| match value {
-                Value::Function(function) => Some(function),
-                Value::Path(_) | Value::Unbounded => None,
-            })
-            .collect()
-    }
-
-    fn read(
-        &self,
-        variables: impl IntoIterator<Item = VariableId>,
-        reads: &mut Vec<VariableId>,
-    ) -> Values {
-        let mut values = Values::new();
-        for variable in variables {
-            reads.push(variable);
-            values.extend(self.variables[variable.0].iter().cloned());
+            Expr::Call(_) => {}
+            _ => self.evaluate(index, callee, scope, found, reads),
         }
-        values
     }
 
+    fn read(&self, variable: VariableId, found: &mut Vec<Value>, reads: &mut Vec<VariableId>) {
+        reads.push(variable);
+        found.extend_from_slice(&self.variables[variable.0]);
+    }
+
+    /// Replaces the values from `start` on by those of their attribute.
     fn attribute(
         &self,
         index: &Index<'_>,
-        base: &Values,
-        attribute: &str,
+        attribute: Symbol,
+        found: &mut Vec<Value>,
+        start: usize,
         reads: &mut Vec<VariableId>,
-    ) -> Values {
-        let mut values = self.read(index.scopes.field_if_stored(attribute), reads);
-        for value in base {
-            match value {
-                Value::Path(path) => values.insert(self.join(path, attribute)),
-                Value::Unbounded => values.insert(Value::Unbounded),
-                Value::Function(_) => false,
+    ) {
+        sort_tail(found, start);
+        let mut kept = start;
+        for position in start..found.len() {
+            let value = match found[position] {
+                Value::Path(path) => {
+                    let text = index.scopes.text(attribute);
+                    let mut paths = self.paths.borrow_mut();
+                    paths
+                        .join(self.policy, path, attribute, text)
+                        .map_or(Value::Unbounded, Value::Path)
+                }
+                Value::Unbounded => Value::Unbounded,
+                Value::Function(_) => continue,
             };
+            found[kept] = value;
+            kept += 1;
         }
-        values
+        found.truncate(kept);
+        if let Some(field) = index.scopes.field_if_stored(attribute) {
+            self.read(field, found, reads);
+        }
+        if index.scopes.text(attribute) == "__class__" {
+            found.push(Value::Path(self.class_of_an_object));
+        }
     }
 
-    /// The name of an attribute of a module: `torch.nn.functional.torch` is `torch`, and
-    /// `torch.os` is `os`.
-    fn join(&self, base: &str, attribute: &str) -> Value {
-        let path = format!("{base}.{attribute}");
-        let imports = &self.policy.imports;
-        if !base.starts_with("builtins.")
-            && (imports.refused.contains(attribute) || imports.allowed.contains(attribute))
-            && !imports
-                .allowed_paths
-                .iter()
-                .any(|allowed| is_at_or_below(&path, allowed))
+    fn name(
+        &self,
+        index: &Index<'_>,
+        name: Symbol,
+        scope: ScopeId,
+        found: &mut Vec<Value>,
+        reads: &mut Vec<VariableId>,
+    ) {
+        let mut is_bound = false;
+        let can_be_builtin = index.scopes.look_up(scope, name, |variable| {
+            is_bound = true;
+            self.read(variable, found, reads);
+        });
+        if can_be_builtin
+            && let Some(meaning) = self.meanings.get(name.0 as usize)
+            && let Some(builtin) = meaning.builtin
+            && (!is_bound || meaning.is_refused_builtin)
         {
-            return Value::Path(attribute.into());
+            found.push(Value::Path(builtin));
         }
-        if path.split('.').count() > MAX_PATH_PARTS {
-            return Value::Unbounded;
-        }
-        Value::Path(path.into())
     }
 
+    /// Appends what an expression may stand for to `found`, in no order and perhaps twice.
     fn evaluate(
         &self,
         index: &Index<'_>,
         expression: &Expr,
         scope: ScopeId,
+        found: &mut Vec<Value>,
         reads: &mut Vec<VariableId>,
-    ) -> Values {
+    ) {
         match expression {
             Expr::Name(name) => {
-                let lookup = index.scopes.lookup(scope, name.id.as_str());
-                let is_builtin = lookup.builtin
-                    && is_builtin(name.id.as_str())
-                    && (lookup.variables.is_empty()
-                        || self
-                            .policy
-                            .names
-                            .refused_builtins
-                            .contains(name.id.as_str()));
-                let mut values = self.read(lookup.variables, reads);
-                if is_builtin {
-                    values.insert(Value::Path(format!("builtins.{}", name.id).into()));
+                if let Some(symbol) = symbol(index, expression, name.id.as_str()) {
+                    self.name(index, symbol, scope, found, reads);
                 }
-                values
             }
             Expr::Attribute(attribute) => {
-                let base = self.evaluate(index, &attribute.value, scope, reads);
-                self.attribute(index, &base, attribute.attr.as_str(), reads)
+                let start = found.len();
+                self.evaluate(index, &attribute.value, scope, found, reads);
+                if let Some(symbol) = symbol(index, expression, attribute.attr.as_str()) {
+                    self.attribute(index, symbol, found, start, reads);
+                }
             }
-            Expr::Call(call) => self.call(index, call, scope, reads),
-            Expr::Named(named) => self.evaluate(index, &named.value, scope, reads),
-            Expr::Starred(starred) => self.evaluate(index, &starred.value, scope, reads),
-            Expr::Await(awaited) => self.evaluate(index, &awaited.value, scope, reads),
-            Expr::Subscript(subscript) => self.evaluate(index, &subscript.value, scope, reads),
+            Expr::Call(call) => self.call(index, call, scope, found, reads),
+            Expr::Named(named) => self.evaluate(index, &named.value, scope, found, reads),
+            Expr::Starred(starred) => self.evaluate(index, &starred.value, scope, found, reads),
+            Expr::Await(awaited) => self.evaluate(index, &awaited.value, scope, found, reads),
+            Expr::Subscript(subscript) => {
+                self.evaluate(index, &subscript.value, scope, found, reads);
+            }
             Expr::If(choice) => {
-                let mut values = self.evaluate(index, &choice.body, scope, reads);
-                values.extend(self.evaluate(index, &choice.orelse, scope, reads));
-                values
+                self.evaluate(index, &choice.body, scope, found, reads);
+                self.evaluate(index, &choice.orelse, scope, found, reads);
             }
-            Expr::BoolOp(operation) => self.all(index, &operation.values, scope, reads),
+            Expr::BoolOp(operation) => self.all(index, &operation.values, scope, found, reads),
             Expr::BinOp(operation) => {
                 // Adding or repeating containers keeps what they hold.
-                let mut values = self.evaluate(index, &operation.left, scope, reads);
-                values.extend(self.evaluate(index, &operation.right, scope, reads));
-                values
+                self.evaluate(index, &operation.left, scope, found, reads);
+                self.evaluate(index, &operation.right, scope, found, reads);
             }
-            Expr::Tuple(tuple) => self.all(index, &tuple.elts, scope, reads),
-            Expr::List(list) => self.all(index, &list.elts, scope, reads),
-            Expr::Set(set) => self.all(index, &set.elts, scope, reads),
+            Expr::Tuple(tuple) => self.all(index, &tuple.elts, scope, found, reads),
+            Expr::List(list) => self.all(index, &list.elts, scope, found, reads),
+            Expr::Set(set) => self.all(index, &set.elts, scope, found, reads),
             Expr::Dict(dict) => {
-                let mut values = Values::new();
-                for item in &dict.items {
-                    if let Some(key) = &item.key {
-                        values.extend(self.evaluate(index, key, scope, reads));
-                    }
-                    values.extend(self.evaluate(index, &item.value, scope, reads));
-                }
-                values
+                let items = dict.items.iter();
+                let parts = items.flat_map(|item| item.key.iter().chain([&item.value]));
+                self.all(index, parts, scope, found, reads);
             }
             Expr::ListComp(comprehension) => {
-                let inner = comprehension_scope(index, expression, scope);
-                self.evaluate(index, &comprehension.elt, inner, reads)
+                let inner = index.scope_of(expression).unwrap_or(scope);
+                self.evaluate(index, &comprehension.elt, inner, found, reads);
             }
             Expr::SetComp(comprehension) => {
-                let inner = comprehension_scope(index, expression, scope);
-                self.evaluate(index, &comprehension.elt, inner, reads)
+                let inner = index.scope_of(expression).unwrap_or(scope);
+                self.evaluate(index, &comprehension.elt, inner, found, reads);
             }
             Expr::Generator(comprehension) => {
-                let inner = comprehension_scope(index, expression, scope);
-                self.evaluate(index, &comprehension.elt, inner, reads)
+                let inner = index.scope_of(expression).unwrap_or(scope);
+                self.evaluate(index, &comprehension.elt, inner, found, reads);
             }
             Expr::DictComp(comprehension) => {
-                let inner = comprehension_scope(index, expression, scope);
-                let mut values = self.evaluate(index, &comprehension.value, inner, reads);
+                let inner = index.scope_of(expression).unwrap_or(scope);
+                self.evaluate(index, &comprehension.value, inner, found, reads);
                 if let Some(key) = &comprehension.key {
-                    values.extend(self.evaluate(index, key, inner, reads));
+                    self.evaluate(index, key, inner, found, reads);
                 }
-                values
             }
-            Expr::Lambda(_) => index
-                .lambdas
-                .get(&std::ptr::from_ref(expression))
-                .map(|&function| Value::Function(function))
-                .into_iter()
-                .collect(),
-            _ => Values::new(),
+            Expr::Lambda(_) => {
+                found.extend(index.function_of(expression).map(Value::Function));
+            }
+            _ => {}
         }
     }
 
-    fn all(
+    fn all<'e>(
         &self,
         index: &Index<'_>,
-        expressions: &[Expr],
+        expressions: impl IntoIterator<Item = &'e Expr>,
         scope: ScopeId,
+        found: &mut Vec<Value>,
         reads: &mut Vec<VariableId>,
-    ) -> Values {
-        expressions
-            .iter()
-            .flat_map(|expression| self.evaluate(index, expression, scope, reads))
-            .collect()
+    ) {
+        let start = found.len();
+        let mut bound = start + COLLECTED_UNSORTED;
+        for expression in expressions {
+            self.evaluate(index, expression, scope, found, reads);
+            if found.len() > bound {
+                sort_tail(found, start);
+                bound = start + COLLECTED_UNSORTED + 2 * (found.len() - start);
+            }
+        }
     }
 
     fn call(
@@ -460,31 +597,76 @@ impl Resolution<'_> {
         index: &Index<'_>,
         call: &ExprCall,
         scope: ScopeId,
+        found: &mut Vec<Value>,
         reads: &mut Vec<VariableId>,
-    ) -> Values {
+    ) {
         if let Expr::Attribute(attribute) = call.func.as_ref()
-            && HANDING_METHODS.contains(&attribute.attr.as_str())
+            && let Some(symbol) = symbol(index, &call.func, attribute.attr.as_str())
+            && self.is_handing(symbol)
         {
-            let mut values = self.evaluate(index, &attribute.value, scope, reads);
-            values.extend(self.arguments(index, &call.arguments, scope, reads));
-            return values;
+            self.evaluate(index, &attribute.value, scope, found, reads);
+            self.arguments(index, &call.arguments, scope, found, reads);
+            return;
         }
-        let mut values = Values::new();
-        for callee in self.evaluate(index, &call.func, scope, reads) {
+        let start = found.len();
+        self.evaluate(index, &call.func, scope, found, reads);
+        sort_tail(found, start);
+        let mut callees = found.split_off(start).into_iter();
+        let mut is_passed_on = false;
+        for callee in callees.by_ref() {
             match callee {
-                Value::Path(path) if passes_arguments_on(&path) => {
-                    values.extend(self.arguments(index, &call.arguments, scope, reads));
+                Value::Path(path) if path == self.builtin_type => {
+                    found.push(Value::Path(self.class_of_an_object));
                 }
-                Value::Path(_) => {}
+                Value::Path(path) => is_passed_on |= self.passes_arguments_on(path),
                 Value::Function(function) => {
-                    values.extend(self.read([index.functions[function.0].result], reads));
+                    self.read(index.function(function).result, found, reads);
                 }
-                Value::Unbounded => {
-                    values.insert(Value::Unbounded);
-                }
+                Value::Unbounded => found.push(Value::Unbounded),
             }
         }
-        values
+        if is_passed_on {
+            self.arguments(index, &call.arguments, scope, found, reads);
+        }
+    }
+
+    /// What calling a decorator gives: what its function returns and, where it is made by a call
+    /// that hands on its arguments, any of these.
+    fn decorated(
+        &self,
+        index: &Index<'_>,
+        decorator: &Expr,
+        scope: ScopeId,
+        found: &mut Vec<Value>,
+        reads: &mut Vec<VariableId>,
+    ) {
+        self.evaluate(index, decorator, scope, found, reads);
+        sort_tail(found, 0);
+        let made = found.clone();
+        if !decorator.is_call_expr() {
+            found.clear();
+        }
+        for value in made {
+            if let Value::Function(function) = value {
+                self.read(index.function(function).result, found, reads);
+            }
+        }
+    }
+
+    fn is_handing(&self, method: Symbol) -> bool {
+        self.meanings
+            .get(method.0 as usize)
+            .is_some_and(|meaning| meaning.is_handing)
+    }
+
+    fn passes_arguments_on(&self, path: PathId) -> bool {
+        let mut passing = self.passing.borrow_mut();
+        let position = path.position();
+        if passing.len() <= position {
+            passing.resize(position + 1, None);
+        }
+        *passing[position]
+            .get_or_insert_with(|| passes_arguments_on(self.paths.borrow().text(path)))
     }
 
     fn arguments(
@@ -492,22 +674,39 @@ impl Resolution<'_> {
         index: &Index<'_>,
         arguments: &Arguments,
         scope: ScopeId,
+        found: &mut Vec<Value>,
         reads: &mut Vec<VariableId>,
-    ) -> Values {
-        let mut values = self.all(index, &arguments.args, scope, reads);
-        for keyword in &arguments.keywords {
-            values.extend(self.evaluate(index, &keyword.value, scope, reads));
-        }
-        values
+    ) {
+        let keywords = arguments.keywords.iter().map(|keyword| &keyword.value);
+        let all = arguments.args.iter().chain(keywords);
+        self.all(index, all, scope, found, reads);
     }
 }
 
-fn comprehension_scope(index: &Index<'_>, expression: &Expr, outer: ScopeId) -> ScopeId {
+/// The symbol of a name or attribute, by its number or, where it has none, by its text.
+fn symbol(index: &Index<'_>, expression: &Expr, text: &str) -> Option<Symbol> {
     index
-        .comprehensions
-        .get(&std::ptr::from_ref(expression))
-        .copied()
-        .unwrap_or(outer)
+        .symbol_of(expression)
+        .or_else(|| index.scopes.known_symbol(text))
+}
+
+/// Throws out doubles in the tail of a list.
+fn sort_tail(values: &mut Vec<Value>, start: usize) {
+    let Some(tail) = values.get_mut(start..) else {
+        return;
+    };
+    if tail.len() < 2 {
+        return;
+    }
+    tail.sort_unstable();
+    let mut kept = start + 1;
+    for position in start + 1..values.len() {
+        if values[position] != values[kept - 1] {
+            values[kept] = values[position];
+            kept += 1;
+        }
+    }
+    values.truncate(kept);
 }
 
 fn passes_arguments_on(path: &str) -> bool {

@@ -6,6 +6,7 @@ use ruff_text_size::TextRange;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::index::Index;
 use crate::program::Program;
 use crate::report::{Finding, RuleId};
 use crate::source::Source;
@@ -146,8 +147,8 @@ pub(crate) fn check_all(program: &Program<'_>, findings: &mut Findings<'_>) {
 }
 
 /// Runs the rule on `__name__` alone: the one rule that also holds inside `__main__` blocks.
-pub(crate) fn check_name_rebinding(program: &Program<'_>, findings: &mut Findings<'_>) {
-    (name_rebinding::RULE.check)(program, findings);
+pub(crate) fn check_name_rebinding(index: &Index<'_>, findings: &mut Findings<'_>) {
+    name_rebinding::check_index(index, findings);
 }
 
 /// Collects findings and gives them their place.

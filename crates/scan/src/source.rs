@@ -60,6 +60,10 @@ impl<'a> Source<'a> {
         }
     }
 
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
     pub(crate) fn end(&self) -> TextSize {
         self.text.text_len()
     }

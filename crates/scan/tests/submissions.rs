@@ -69,7 +69,7 @@ fn imports() {
     refused("CRU204", "from torch import *");
     accepted("import torch\nimport torch.nn as nn\nimport torch.nn.functional as F");
     accepted("from torch.utils.checkpoint import checkpoint\nimport triton.language as tl");
-    accepted("from __future__ import annotations\nimport math, functools\nimport numpy as np");
+    accepted("import math, functools\nimport numpy as np");
     accepted("from torch.distributed.fsdp import FullyShardedDataParallel as FSDP");
 }
 

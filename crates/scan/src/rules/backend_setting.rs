@@ -23,14 +23,14 @@ pub(crate) static RULE: Rule = Rule {
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
     let setters = &program.policy.torch.refused_setters;
+    for used in program.attributes_named(setters.iter().map(String::as_str)) {
+        findings.report(
+            &RULE,
+            used.attribute.attr.range,
+            format!("`{}` changes a backend setting", used.attribute.attr),
+        );
+    }
     for used in &program.index.attributes {
-        if setters.contains(used.attribute.attr.as_str()) {
-            findings.report(
-                &RULE,
-                used.attribute.attr.range,
-                format!("`{}` changes a backend setting", used.attribute.attr),
-            );
-        }
         if matches!(used.attribute.ctx, ExprContext::Load) {
             continue;
         }

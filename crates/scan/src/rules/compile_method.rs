@@ -18,10 +18,7 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.attributes {
-        if used.attribute.attr.as_str() != "compile" {
-            continue;
-        }
+    for used in program.attributes_named(["compile"]) {
         let paths = program.paths(used.expression, used.scope);
         let is_torch =
             !paths.is_empty() && paths.iter().all(|path| path.as_ref() == "torch.compile");

@@ -22,7 +22,8 @@ pub(crate) static RULE: Rule = Rule {
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
     let switches = &program.policy.torch.gradient_switches;
-    for used in &program.index.attributes {
+    let names = switches.iter().map(String::as_str);
+    for used in program.attributes_named(names.chain(["requires_grad"])) {
         let name = used.attribute.attr.as_str();
         if switches.contains(name) {
             findings.report(&RULE, used.attribute.attr.range, format!("`{name}` used"));

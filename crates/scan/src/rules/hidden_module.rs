@@ -3,7 +3,6 @@
 use super::{ErrorCode, Findings, Rule, RuleDocumentation};
 use crate::program::Program;
 use crate::report::RuleId;
-use crate::resolve::Value;
 
 pub(crate) static RULE: Rule = Rule {
     documentation: RuleDocumentation {
@@ -19,24 +18,20 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.attributes {
-        for value in program.values(used.expression, used.scope).iter() {
-            match value {
-                Value::Path(path) if program.policy.imports.refused.contains(path.as_ref()) => {
-                    findings.report(
-                        &RULE,
-                        used.attribute.attr.range,
-                        format!("the module `{path}`, reached as an attribute"),
-                    );
-                }
-                Value::Unbounded => findings.report_with_hint(
-                    &RULE,
-                    used.attribute.attr.range,
-                    "a name of a library with more parts or more meanings than can be followed",
-                    "use the shortest name of what you need, and bind each name once",
-                ),
-                Value::Path(_) | Value::Function(_) => {}
-            }
-        }
+    let refused = &program.policy.imports.refused;
+    for (used, path) in program.attributes_standing_for(|path| refused.contains(path)) {
+        findings.report(
+            &RULE,
+            used.attribute.attr.range,
+            format!("the module `{path}`, reached as an attribute"),
+        );
+    }
+    for used in program.unbounded_attributes() {
+        findings.report_with_hint(
+            &RULE,
+            used.attribute.attr.range,
+            "a name of a library with more parts or more meanings than can be followed",
+            "use the shortest name of what you need, and bind each name once",
+        );
     }
 }

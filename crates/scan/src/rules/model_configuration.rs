@@ -20,11 +20,10 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.attributes {
+    let settings = &program.policy.torch.model_configuration;
+    for used in program.attributes_named(settings.iter().map(String::as_str)) {
         let name = used.attribute.attr.as_str();
-        if program.policy.torch.model_configuration.contains(name)
-            && !matches!(used.attribute.ctx, ExprContext::Load)
-        {
+        if !matches!(used.attribute.ctx, ExprContext::Load) {
             findings.report(
                 &RULE,
                 used.attribute.attr.range,
@@ -35,11 +34,7 @@ fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
     for used in &program.index.calls {
         for keyword in &used.call.arguments.keywords {
             if let Some(name) = &keyword.arg
-                && program
-                    .policy
-                    .torch
-                    .model_configuration
-                    .contains(name.as_str())
+                && settings.contains(name.as_str())
             {
                 findings.report(&RULE, keyword.range, format!("`{name}` passed"));
             }

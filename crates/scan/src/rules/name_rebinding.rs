@@ -1,6 +1,7 @@
 //! `__name__` decides which blocks are removed, so nothing may bind it.
 
 use super::{ErrorCode, Findings, Rule, RuleDocumentation};
+use crate::index::Index;
 use crate::program::Program;
 use crate::report::RuleId;
 
@@ -18,7 +19,12 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for binding in &program.index.bindings {
+    check_index(&program.index, findings);
+}
+
+/// The rule needs nothing but the index.
+pub(super) fn check_index(index: &Index<'_>, findings: &mut Findings<'_>) {
+    for binding in &index.bindings {
         if binding.name == "__name__" {
             findings.report(
                 &RULE,
@@ -27,7 +33,7 @@ fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
             );
         }
     }
-    for used in &program.index.attributes {
+    for used in &index.attributes {
         if used.attribute.attr.as_str() == "__name__"
             && !matches!(used.attribute.ctx, ruff_python_ast::ExprContext::Load)
         {

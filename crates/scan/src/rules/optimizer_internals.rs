@@ -20,11 +20,9 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.attributes {
+    let internals = &program.policy.attributes.optimizer_internals;
+    for used in program.attributes_named(internals.iter().map(String::as_str)) {
         let name = used.attribute.attr.as_str();
-        if !program.policy.attributes.optimizer_internals.contains(name) {
-            continue;
-        }
         let is_own_field = name == "optimizer"
             && matches!(used.attribute.value.as_ref(), Expr::Name(base) if base.id.as_str() == "self");
         if !is_own_field {

@@ -20,7 +20,10 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.attributes {
+    let refused = program.policy.attributes.refused.iter().map(String::as_str);
+    let dunders = program.index.scopes.symbol_texts();
+    let names = refused.chain(dunders.filter(|name| is_dunder(name)));
+    for used in program.attributes_named(names) {
         let name = used.attribute.attr.as_str();
         if program.policy.refuses_attribute(name) {
             findings.report(

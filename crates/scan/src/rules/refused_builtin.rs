@@ -18,17 +18,12 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for used in &program.index.names {
+    let refused = &program.policy.names.refused_builtins;
+    for used in program.names_among(refused.iter().map(String::as_str)) {
         // An alias is reported where it is made, so that one use gives one finding.
         let name = used.name.id.as_str();
-        if !program.policy.names.refused_builtins.contains(name) {
-            continue;
-        }
-        let is_builtin = program
-            .paths(used.expression, used.scope)
-            .iter()
-            .any(|path| path.strip_prefix("builtins.") == Some(name));
-        if is_builtin {
+        let path = format!("builtins.{name}");
+        if program.may_be(used.expression, used.scope, &path) {
             findings.report(&RULE, used.name.range, format!("the builtin `{name}`"));
         }
     }

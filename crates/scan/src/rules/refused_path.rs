@@ -36,12 +36,8 @@ fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
             findings.report(&RULE, range, format!("import of `{path}`"));
         }
     }
-    for used in &program.index.attributes {
-        for path in program.paths(used.expression, used.scope) {
-            // Names below a refused one are refused where the refused one stands.
-            if refused.contains(path.as_ref()) {
-                findings.report(&RULE, used.attribute.range, format!("`{path}`"));
-            }
-        }
+    // Names below a refused one are refused where the refused one stands.
+    for (used, path) in program.attributes_standing_for(|path| refused.contains(path)) {
+        findings.report(&RULE, used.attribute.range, format!("`{path}`"));
     }
 }

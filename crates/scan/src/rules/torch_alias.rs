@@ -32,20 +32,16 @@ fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
         if used.is_base {
             continue;
         }
-        let paths = program.paths(used.expression, used.scope);
-        if paths.iter().any(|path| path.as_ref() == "torch") {
+        if program.may_be(used.expression, used.scope, "torch") {
             findings.report(&RULE, used.name.range, "the module `torch` used as a value");
         }
     }
-    for used in &program.index.attributes {
-        let paths = program.paths(used.expression, used.scope);
-        if paths.iter().any(|path| path.as_ref() == "torch") {
-            findings.report(
-                &RULE,
-                used.attribute.attr.range,
-                "the module `torch`, reached as an attribute",
-            );
-        }
+    for (used, _) in program.attributes_standing_for(|path| path == "torch") {
+        findings.report(
+            &RULE,
+            used.attribute.attr.range,
+            "the module `torch`, reached as an attribute",
+        );
     }
     for binding in &program.index.bindings {
         if binding.name == "torch" && binding.kind != BindingKind::Import {

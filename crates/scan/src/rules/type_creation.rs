@@ -31,11 +31,7 @@ fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
         if is_plain {
             continue;
         }
-        let is_type = program
-            .paths(&used.call.func, used.scope)
-            .iter()
-            .any(|path| path.as_ref() == "builtins.type");
-        if is_type {
+        if program.may_be(&used.call.func, used.scope, "builtins.type") {
             findings.report(
                 &RULE,
                 used.call.func.range(),
