@@ -246,7 +246,14 @@ impl Judgement<'_> {
                     record.success = false;
                     record.failure = Some(disturbed(most));
                 }
-                Ok(Decision::Disturbed) => {}
+                Ok(Decision::Disturbed) => {
+                    // Another worker: this one has seen the batches, and could remember the results.
+                    self.drop_worker();
+                    if let Err(failure) = self.start(plan, observer) {
+                        record.failure = Some(*failure);
+                        return;
+                    }
+                }
                 Err(failure) => {
                     record.failure = Some(*failure);
                     return;
@@ -296,15 +303,15 @@ impl Judgement<'_> {
                 Metric::Tps => run.tokens_per_second,
             })
             .collect();
-        let first_failure = runs.iter().find_map(|run| run.failure.clone());
-        let decisive = first_failure
+        let failure = deciding_failure(&runs).cloned();
+        let decisive = failure
             .as_ref()
             .is_some_and(|failure| failure.code.is_fatal());
         let planned = hparams.evaluation_runs;
         let score = submission_score(metric, &values, planned, hparams.min_success_rate);
 
         let mut report = empty_report(submission);
-        match (score, first_failure) {
+        match (score, failure) {
             (Ok(score), _) if !decisive => {
                 report.outcome = Outcome::Accepted;
                 let runs = match score.successful_runs {
@@ -342,6 +349,14 @@ impl Judgement<'_> {
         report.log = self.log;
         report
     }
+}
+
+/// The failure that stands for all: a fatal one, which decides the submission, before any other.
+fn deciding_failure(runs: &[RunRecord]) -> Option<&Failure> {
+    let failures = || runs.iter().filter_map(|run| run.failure.as_ref());
+    failures()
+        .find(|failure| failure.code.is_fatal())
+        .or_else(|| failures().next())
 }
 
 impl RunRecord {
@@ -645,5 +660,45 @@ fn log_record(before: &LogRecord, log: &LogSnapshot) -> LogRecord {
         total_bytes: before.total_bytes + log.total_bytes,
         dropped_bytes: before.dropped_bytes + log.dropped_bytes,
         text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crusades_core::ErrorCode;
+
+    use super::deciding_failure;
+    use crate::failure;
+    use crate::plan::{Plan, PlanShape, Seed};
+    use crate::report::RunRecord;
+
+    /// Three runs that ended with these codes, or well.
+    fn runs(codes: [Option<ErrorCode>; 3]) -> Vec<RunRecord> {
+        let shape = PlanShape {
+            corpus_rows: 100,
+            steps: 1,
+            batch_size: 1,
+            sequence_length: 2,
+            runs: 3,
+        };
+        let plan = Plan::new(Seed::from_bytes([1; 32]), shape).unwrap();
+        let planned = plan.runs.iter().map(RunRecord::planned);
+        planned
+            .zip(codes)
+            .map(|(mut record, code)| {
+                record.failure = code.map(|code| failure::plain(code, "", &[]));
+                record
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_refused_run_decides_whatever_failed_before_it() {
+        let decided = |codes| deciding_failure(&runs(codes)).map(|failure| failure.code);
+        let timeout = Some(ErrorCode::Timeout);
+        let mismatch = Some(ErrorCode::UpdateMismatch);
+        assert_eq!(decided([timeout, None, mismatch]), mismatch);
+        assert_eq!(decided([timeout, None, None]), timeout);
+        assert_eq!(decided([None, None, None]), None);
     }
 }

@@ -13,6 +13,7 @@
 mod behaviour;
 mod commands;
 mod determinism;
+mod disturbance;
 mod execution;
 mod inputs;
 mod killing;
