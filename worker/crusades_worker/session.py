@@ -1,12 +1,27 @@
 """The state of one worker between messages, and what each message makes it do."""
 
+import os
 import platform
+import tempfile
 import time
 
 import protocol
 
 # Taken now: the submission can replace the names in `time` later.
 _clock = time.perf_counter
+
+
+def _name_a_temporary_folder() -> None:
+    """Names a folder for temporary files where none can be written.
+
+    In the weakest sandbox there is none. What PyTorch imports wants one that exists all the same;
+    compilation, which would write there, fails in that sandbox.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = "/usr"
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/usr"
 
 
 class Session:
@@ -57,6 +72,7 @@ class Session:
         import traceback
 
         try:
+            _name_a_temporary_folder()
             import model
             import shared
             import submission
