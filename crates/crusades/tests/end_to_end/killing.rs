@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,7 +82,17 @@ time.sleep(1000)
 "#;
     std::fs::write(&file, source("import os, signal, time", body)).unwrap();
     let log = folder.path().join("stderr");
-    let mut child = command(&temporary)
+    let mut command = command(&temporary);
+    // Whoever started the tests in the background may have made them ignore it, and a program inherits
+    // that.
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    let mut child = command
         .args(["verify", text(&file), "--hparams", text(&hparams)])
         .args(["--json", "--runs", "1"])
         .stdin(Stdio::null())
