@@ -647,15 +647,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// What was kept of two workers' output, one after the other.
 fn log_record(before: &LogRecord, log: &LogSnapshot) -> LogRecord {
     let mut text = before.text.clone();
-    text.push_str(&String::from_utf8_lossy(&log.head));
-    if log.dropped_bytes > 0 {
-        let _ = write!(
-            text,
-            "\n[... {} bytes were not kept ...]\n",
-            log.dropped_bytes
-        );
-    }
-    text.push_str(&String::from_utf8_lossy(&log.tail));
+    text.push_str(&log.to_text());
     LogRecord {
         total_bytes: before.total_bytes + log.total_bytes,
         dropped_bytes: before.dropped_bytes + log.dropped_bytes,

@@ -257,22 +257,6 @@ impl Report {
             .map(|phase| phase.seconds)
             .sum()
     }
-
-    /// Relative spread of the successful runs' values of `value`: (largest - smallest) / smallest;
-    /// none for fewer than two.
-    #[must_use]
-    pub fn spread(&self) -> Option<f64> {
-        let walls = self
-            .runs
-            .iter()
-            .filter(|run| run.success)
-            .filter_map(|run| run.wall_seconds);
-        let (count, low, high) = walls.fold(
-            (0_u32, f64::INFINITY, 0.0_f64),
-            |(count, low, high), wall| (count + 1, low.min(wall), high.max(wall)),
-        );
-        (count > 1).then(|| high / low - 1.0)
-    }
 }
 
 /// The JSON schema of [`Report`], pretty-printed, with a final newline.

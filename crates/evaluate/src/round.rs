@@ -446,12 +446,6 @@ impl Round {
         })
     }
 
-    /// What the round asks of every submission.
-    #[must_use]
-    pub fn record(&self) -> &PlanRecord {
-        &self.record
-    }
-
     /// Times of the preparation.
     #[must_use]
     pub fn phases(&self) -> &[Phase] {
