@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -24,6 +24,9 @@ const APPLICATION_ID: i64 = 0x4352_5553;
 /// milliseconds, so that only a process that hangs makes anyone wait this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Far longer than another process needs to go on from where it was in the way.
+const PAUSE_BEFORE_OPENING_AGAIN: Duration = Duration::from_millis(5);
+
 /// Completes "cannot ... in FILE" for all that opening does.
 const OPERATION: &str = "open the store";
 
@@ -37,6 +40,21 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         create_if_missing(path)?;
+        // Where several connections make a new database a write-ahead one at the same time, each
+        // holds what the others need, and SQLite gives up at once whatever its timeout. A
+        // connection that gave up has let go of everything, and opening can be begun again.
+        let patience_ends = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match Self::connect(path) {
+                Err(StoreError::Busy { .. }) if Instant::now() < patience_ends => {
+                    std::thread::sleep(PAUSE_BEFORE_OPENING_AGAIN);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn connect(path: &Path) -> Result<Self, StoreError> {
         // No flag for URIs: a path that begins with `file:` is a path.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
