@@ -18,11 +18,17 @@
 //!
 //! This crate knows nothing of files, torch or processes, and never judges: it measures.
 
+mod attribution;
 mod blocks;
+mod least_squares;
 mod tensor;
 mod values;
 mod weights;
 
+pub use attribution::{
+    Attribution, AttributionError, Conditioning, DEFAULT_ADMITTED_ERROR, EXPECTED_DEVIATION_MAX,
+    Obstacle, SampledTensor, StepBasis, StepConditioning, TensorUpdate, VARIANCE_INFLATION_CEILING,
+};
 pub use blocks::CHUNK_ELEMENTS;
 pub use tensor::{CompareError, Dtype, Operand, TensorBytes};
 pub use values::{ValueComparison, compare_values};

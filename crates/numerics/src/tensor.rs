@@ -9,6 +9,9 @@ use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// Elements that are widened at a time to see whether they are finite.
+const FINITE_RUN: usize = 1024;
+
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Dtype {
@@ -126,7 +129,8 @@ pub enum CompareError {
 }
 
 impl TensorBytes<'_> {
-    fn element_count(&self, operand: Operand) -> Result<usize, CompareError> {
+    /// How many elements the bytes hold. Errors name the tensor as `operand`.
+    pub(crate) fn element_count(&self, operand: Operand) -> Result<usize, CompareError> {
         let size = self.dtype.size_in_bytes();
         if !self.bytes.len().is_multiple_of(size) {
             return Err(CompareError::PartialElement {
@@ -136,6 +140,17 @@ impl TensorBytes<'_> {
             });
         }
         Ok(self.bytes.len() / size)
+    }
+
+    /// Whether no element is NaN or infinite. The bytes must hold whole elements.
+    pub(crate) fn all_finite(&self) -> bool {
+        let mut values = [0.0; FINITE_RUN];
+        let elements = self.bytes.len() / self.dtype.size_in_bytes();
+        (0..elements).step_by(FINITE_RUN).all(|start| {
+            let values = &mut values[..FINITE_RUN.min(elements - start)];
+            self.widen_into(start, values);
+            values.iter().all(|value| value.is_finite())
+        })
     }
 
     /// Widens the elements from `start` on into `values`, which must not reach past the end.

@@ -94,12 +94,10 @@ impl WeightComparison {
     }
 
     fn relative_error(&self, squared_norm: f64) -> f64 {
-        if !self.all_finite() {
-            f64::INFINITY
-        } else if self.squared_error == 0.0 {
-            0.0
+        if self.all_finite() {
+            relative_error(self.squared_error, squared_norm)
         } else {
-            self.squared_error.sqrt() / squared_norm.sqrt()
+            f64::INFINITY
         }
     }
 
@@ -167,6 +165,15 @@ pub fn compare_weights(
         WeightComparison::of_block,
         WeightComparison::merge,
     ))
+}
+
+/// The root of the quotient of two sums of squares; 0 for 0/0, infinity for anything else over 0.
+pub(crate) fn relative_error(squared_error: f64, squared_norm: f64) -> f64 {
+    if squared_error == 0.0 {
+        0.0
+    } else {
+        squared_error.sqrt() / squared_norm.sqrt()
+    }
 }
 
 fn sum_counts(lanes: [u32; LANES]) -> u64 {
