@@ -7,12 +7,17 @@ WARM_UP_NOISE = 1e-3
 """Standard deviation of what is added to every weight for the warm-up."""
 
 
-def load(source: dict, device: torch.device) -> torch.nn.Module:
-    """The causal LM: at random from `source["config"]`, or from the folder `source["folder"]`."""
+def load(source: dict, dtype: str, device: torch.device) -> torch.nn.Module:
+    """The causal LM: at random from `source["config"]`, or from the folder `source["folder"]`.
+
+    `dtype` is the name of one, or `auto`: bfloat16 on an accelerator, float32 on a CPU.
+    """
     # Here and not at the top: the import takes seconds, and the greeting should not.
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype == "auto":
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    dtype = DTYPES[dtype]
     if source["kind"] == "config":
         config = dict(source["config"])
         torch.manual_seed(source["seed"])
@@ -78,22 +83,63 @@ def perturb(model: torch.nn.Module, seed: int) -> None:
             parameter.add_(noise.to(parameter.device, parameter.dtype))
 
 
-def dump(found: dict, layout: list[dict], results: Region) -> list[dict | None]:
-    """Writes each tensor of `found` to its place in `results`.
+def form(value) -> dict | None:
+    """Dtype and shape of what should be a tensor; None for anything else."""
+    if type(value) not in (torch.Tensor, torch.nn.Parameter):
+        return None
+    dtype = DTYPE_NAMES.get(value.dtype, str(value.dtype))
+    return {"dtype": dtype, "shape": list(value.shape)}
 
-    Says for each place what was found: its dtype and shape, or None. A tensor that does not fit its
-    place is not written.
+
+def fits(found: dict | None, slot: dict) -> bool:
+    """True if a tensor of that form is what `slot` describes."""
+    return found is not None and all(found[key] == slot[key] for key in ("dtype", "shape"))
+
+
+def dump(found: dict, layout: list[dict], region: Region) -> list[dict | None]:
+    """Writes each tensor of `found` to its place in `region`, and says of each what was found.
+
+    A tensor that does not fit its place is not written.
     """
-    answers: list[dict | None] = []
+    forms = []
     with torch.no_grad():
         for slot in layout:
             value = found.get(slot["name"])
-            if type(value) not in (torch.Tensor, torch.nn.Parameter):
-                answers.append(None)
-                continue
-            dtype = DTYPE_NAMES.get(value.dtype, str(value.dtype))
-            answers.append({"dtype": dtype, "shape": list(value.shape)})
-            if dtype == slot["dtype"] and list(value.shape) == slot["shape"]:
-                place = results.tensor(slot["offset"], value.dtype, slot["shape"])
-                place.copy_(value.detach())
-    return answers
+            forms.append(form(value))
+            if fits(forms[-1], slot):
+                region.tensor(slot["offset"], value.dtype, slot["shape"]).copy_(value.detach())
+    return forms
+
+
+class Sample:
+    """Some elements of each tensor: where they are, and where their values go."""
+
+    def __init__(self, layout: list[dict], sampled: list[dict], positions: Region) -> None:
+        """`layout` describes the whole tensors, `sampled` the places of the chosen values.
+
+        `positions` holds 64-bit positions in the flattened tensors, tensor after tensor.
+        """
+        self._layout = layout
+        self._sampled = sampled
+        self._positions = []
+        offset = 0
+        for slot in sampled:
+            shape = slot["shape"]
+            self._positions.append(positions.tensor(offset, torch.int64, shape))
+            offset += 8 * shape[0]
+
+    def write(self, found: dict, region: Region, offset: int = 0) -> list[dict | None]:
+        """Writes the chosen elements of `found` to `region`, and says of each tensor what it is.
+
+        A tensor that is not of the model's form is not written.
+        """
+        forms = []
+        with torch.no_grad():
+            for whole, slot, positions in zip(self._layout, self._sampled, self._positions):
+                value = found.get(whole["name"])
+                forms.append(form(value))
+                if fits(forms[-1], whole):
+                    chosen = value.detach().reshape(-1)[positions.to(value.device)]
+                    place = region.tensor(offset + slot["offset"], value.dtype, slot["shape"])
+                    place.copy_(chosen)
+        return forms

@@ -9,7 +9,7 @@ import json
 import socket
 import struct
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME_BYTES = 4 << 20
 _MAX_DESCRIPTORS = 4
 

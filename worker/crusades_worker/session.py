@@ -27,6 +27,10 @@ def _name_a_temporary_folder() -> None:
 class Session:
     """One conversation: greeting, memory, code, then runs."""
 
+    def __init__(self) -> None:
+        self._result = None
+        self._recording = None
+
     def answer(self, message: dict, descriptors: list[int]) -> dict:
         """Does what `message` asks, and returns the reply."""
         kind = message["type"]
@@ -37,13 +41,13 @@ class Session:
         if kind == "memory":
             return self._memory(message, descriptors)
         if kind == "initial":
+            self._layout = message["layout"]
             self._initial = self._shared.Region(descriptors[0], writable=False)
             return {"type": "mapped"}
-        if kind == "dump":
-            self._model_tools.dump(
-                self._model_tools.tensors(self._model), self._layout, self._results
-            )
-            return {"type": "dumped"}
+        if kind == "record":
+            self._recording = self._shared.Region(descriptors[0], writable=True)
+            self._recording_plan = message
+            return {"type": "mapped"}
         # From here on submitted code runs, and may raise anything.
         try:
             if kind == "code":
@@ -55,6 +59,8 @@ class Session:
                 return self._run(message)
             if kind == "question":
                 return self._question(message)
+            if kind == "dump":
+                return self._dump(message, descriptors)
         except BaseException as error:
             return self._submission.failure(error)
         raise ValueError(f"the host sent a message of unknown type {kind!r}")
@@ -88,7 +94,7 @@ class Session:
             torch.set_num_threads(message["threads"])
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
-            self._model = model.load(message["model"], self._device)
+            self._model = model.load(message["model"], message["dtype"], self._device)
         except Exception as error:
             return {
                 "type": "failed",
@@ -125,9 +131,10 @@ class Session:
         return 2 * size**3 / best / 1e12
 
     def _memory(self, message: dict, descriptors: list[int]) -> dict:
-        self._layout = message["layout"]
+        self._sampled = message["sampled"]
         self._batches = self._shared.Region(descriptors[0], writable=True)
-        self._results = self._shared.Region(descriptors[1], writable=True)
+        self._positions = self._shared.Region(descriptors[1], writable=True)
+        self._results = self._shared.Region(descriptors[2], writable=True)
         return {"type": "mapped"}
 
     def _reset(self, message: dict) -> dict:
@@ -155,15 +162,18 @@ class Session:
         began = _clock()
         shape = [message["steps"], message["batch_size"], message["sequence_length"]]
         batches = self._batches.tensor(0, self._torch.int64, shape).clone()
+        record = self._recorder(message["steps"])
         self._result = self._submission.call(
             self._inner_steps,
             self._model,
-            batches,
+            self._submission.BatchIterator(batches, record),
             self._optimizer,
             message["steps"],
             self._device,
             message["num_gpus"],
         )
+        if record is not None:
+            record(message["steps"])
         self._synchronize()
         return {
             "type": "trained",
@@ -173,8 +183,31 @@ class Session:
             **self._result.describe(),
         }
 
+    def _recorder(self, steps: int):
+        """For one run of the reference: what writes down the weights after some of its steps.
+
+        The baseline takes a batch when the step before is done, so that the weights before batch k
+        are those after k steps.
+        """
+        if self._recording is None:
+            return None
+        region, plan = self._recording, self._recording_plan
+        self._recording = None
+        sample = self._sample()
+        after = {step: number for number, step in enumerate(plan["after_steps"])}
+
+        def record(done: int) -> None:
+            if done in after:
+                found = self._model_tools.tensors(self._model)
+                sample.write(found, region, after[done] * plan["stride"])
+
+        return record
+
+    def _sample(self):
+        return self._model_tools.Sample(self._layout, self._sampled, self._positions)
+
     def _question(self, message: dict) -> dict:
-        """Writes the logit rows that were asked for, and the final weights, to the results."""
+        """Writes the rows of logits and the elements of the weights that were asked for."""
         torch = self._torch
         logits = self._result.final_logits
         rows = message["logit_rows"]
@@ -184,12 +217,11 @@ class Session:
             flat = logits.detach().reshape(-1, vocabulary)
             if not rows or max(rows) < flat.shape[0]:
                 chosen = flat[torch.tensor(rows, dtype=torch.long, device=flat.device)]
-                place = self._results.tensor(0, torch.float32, [len(rows), vocabulary])
+                shape = [len(rows), vocabulary]
+                place = self._results.tensor(message["logits_offset"], torch.float32, shape)
                 place.copy_(chosen)
                 written = len(rows)
-        state = self._result.final_state
-        found = self._model_tools.tensors(self._model) if state is None else state
-        tensors = self._model_tools.dump(found, self._layout, self._results)
+        tensors = self._sample().write(self._final_state(), self._results)
         trainable = sum(p.numel() for p in self._model.parameters() if p.requires_grad)
         self._synchronize()
         return {
@@ -199,6 +231,17 @@ class Session:
             "tensors": tensors,
             "trainable_parameters": trainable,
         }
+
+    def _dump(self, message: dict, descriptors: list[int]) -> dict:
+        """Writes all weights: of the model, or after a run those that count as its result."""
+        region = self._shared.Region(descriptors[0], writable=True)
+        self._model_tools.dump(self._final_state(), message["layout"], region)
+        self._synchronize()
+        return {"type": "dumped"}
+
+    def _final_state(self) -> dict:
+        state = None if self._result is None else self._result.final_state
+        return self._model_tools.tensors(self._model) if state is None else state
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":

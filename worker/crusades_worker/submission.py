@@ -37,10 +37,14 @@ class InnerStepsResult:
 
 
 class BatchIterator:
-    """Yields the batches of one run, integer tensors (batch_size, seq_len), each once."""
+    """Yields the batches of one run, integer tensors (batch_size, seq_len), each once.
 
-    def __init__(self, batches: torch.Tensor) -> None:
+    `before_batch` is called with the number of batches that were handed out before.
+    """
+
+    def __init__(self, batches: torch.Tensor, before_batch=None) -> None:
         self._batches = batches
+        self._before_batch = before_batch
         self._next = 0
 
     def __iter__(self) -> "BatchIterator":
@@ -49,6 +53,8 @@ class BatchIterator:
     def __next__(self) -> torch.Tensor:
         if self._next == len(self._batches):
             raise StopIteration
+        if self._before_batch is not None:
+            self._before_batch(self._next)
         batch = self._batches[self._next]
         self._next += 1
         return batch
@@ -95,9 +101,11 @@ def load(source: str):
     return inner_steps
 
 
-def call(inner_steps, model, batches, optimizer, steps: int, device, num_gpus: int) -> Result:
+def call(
+    inner_steps, model, batches: BatchIterator, optimizer, steps: int, device, num_gpus: int
+) -> Result:
     """Calls `inner_steps` and reads its result."""
-    arguments = [model, BatchIterator(batches), optimizer, steps, device]
+    arguments = [model, batches, optimizer, steps, device]
     if takes_num_gpus(inner_steps):
         returned = inner_steps(*arguments, num_gpus=num_gpus)
     else:

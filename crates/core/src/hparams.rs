@@ -57,9 +57,25 @@ pub enum Executor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsDump {
-    /// All of them, within the timed region.
+    /// Those at secret positions that it learns when training has ended, within the timed region.
     #[default]
+    Sampled,
+    /// The same, and after the timed region all of them, which must agree with the former bit for
+    /// bit.
     Full,
+}
+
+/// Element type of parameters and activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelDtype {
+    /// `bfloat16` on an accelerator, `float32` on a CPU.
+    #[default]
+    Auto,
+    /// IEEE 754 binary32.
+    Float32,
+    /// The upper half of a binary32.
+    Bfloat16,
 }
 
 /// The AdamW that every submission trains with.
@@ -120,13 +136,24 @@ pub struct VerificationHparams {
     pub logits_atol: Option<f64>,
     /// Tolerance relative to the reference's logits; 0 where only `logits_atol` is set.
     pub logits_rtol: Option<f64>,
-    /// Smallest share of elements that differ from the initial weights.
+    /// Smallest number of elements that differ from the initial weights, as a share of the number
+    /// that differ in the reference: in bf16 a step too small to be represented leaves many where
+    /// they were.
     pub min_params_changed_ratio: Option<f64>,
     /// Largest ‖w - w_ref‖ / ‖w_ref‖.
     pub weight_relative_error_max: Option<f64>,
     /// Largest ‖Δw - Δw_ref‖ / ‖Δw_ref‖ with Δw = w - w_init. The default is for bf16
     /// parameters; float32 on a CPU bears 1e-3.
     pub update_relative_error_max: Option<f64>,
+    /// Largest |c - 1|, where c is the part of one step's update that is found in the submission's
+    /// whole update. The default is for bf16 parameters.
+    pub step_coefficient_max_deviation: Option<f64>,
+    /// Largest update error of one tensor, as a multiple of the noise that the calibration found
+    /// in honest runs. Without a calibration tensors have no limits of their own.
+    pub tensor_noise_factor: Option<f64>,
+    /// A file that `crusades calibrate` wrote. Its limits take the place of
+    /// `update_relative_error_max` and `step_coefficient_max_deviation`.
+    pub calibration: Option<String>,
     /// Largest relative difference between two clocks of the host.
     pub timer_divergence_threshold: Option<f64>,
 }
@@ -134,7 +161,7 @@ pub struct VerificationHparams {
 impl Default for VerificationHparams {
     fn default() -> Self {
         Self {
-            weights: WeightsDump::Full,
+            weights: WeightsDump::default(),
             max_loss_difference: Some(0.3),
             loss_tolerance: None,
             logits_atol: None,
@@ -142,6 +169,9 @@ impl Default for VerificationHparams {
             min_params_changed_ratio: Some(0.7),
             weight_relative_error_max: Some(0.008),
             update_relative_error_max: Some(0.05),
+            step_coefficient_max_deviation: Some(0.05),
+            tensor_noise_factor: Some(4.0),
+            calibration: None,
             timer_divergence_threshold: Some(0.005),
         }
     }
@@ -278,6 +308,8 @@ pub struct Hparams {
     pub benchmark_model_name: String,
     /// Where the initial weights come from.
     pub initial_weights: InitialWeights,
+    /// Element type of the model.
+    pub dtype: ModelDtype,
     /// Folder with `tokenizer.json`, or that file; `null`: the model's folder.
     pub benchmark_tokenizer_name: Option<String>,
     /// The corpus: `builtin:zipf`, or a text, JSON-lines or Parquet file.
@@ -343,6 +375,7 @@ impl Default for Hparams {
             min_validators: 1,
             benchmark_model_name: "Qwen/Qwen2.5-3B".to_owned(),
             initial_weights: InitialWeights::Pretrained,
+            dtype: ModelDtype::Auto,
             benchmark_tokenizer_name: None,
             benchmark_dataset_name: "HuggingFaceFW/fineweb".to_owned(),
             benchmark_dataset_split: "train".to_owned(),
@@ -510,6 +543,14 @@ impl Hparams {
             (
                 "verification.update_relative_error_max",
                 checks.update_relative_error_max,
+            ),
+            (
+                "verification.step_coefficient_max_deviation",
+                checks.step_coefficient_max_deviation,
+            ),
+            (
+                "verification.tensor_noise_factor",
+                checks.tensor_noise_factor,
             ),
             (
                 "verification.timer_divergence_threshold",

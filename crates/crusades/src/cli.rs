@@ -74,6 +74,10 @@ pub(crate) struct Verify {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) evaluation: Evaluation,
+    /// Run the file as it is, without the scan: for tests of the verification alone; a validator
+    /// never does
+    #[arg(long)]
+    pub(crate) no_scan: bool,
     /// Number of timed runs [default: evaluation_runs of the hparams]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) runs: Option<u32>,

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crusades_core::Hparams;
-use crusades_evaluate::{Seed, base_of};
+use crusades_evaluate::{Seed, Submission, base_of};
 use crusades_scan::Policy;
 
 use crate::complaint::Complaint;
@@ -29,6 +29,15 @@ pub(crate) struct SubmissionFile {
 }
 
 impl SubmissionFile {
+    /// The file as the evaluation takes it.
+    pub(crate) fn submission(&self) -> Submission<'_> {
+        Submission {
+            file: &self.name,
+            source: &self.source,
+            length: self.length,
+        }
+    }
+
     /// Reads it; `-` is standard input.
     pub(crate) fn read(path: &Path, most_bytes: usize) -> Result<Self, Complaint> {
         let (file, length): (Box<dyn Read>, u64) = if path == Path::new("-") {

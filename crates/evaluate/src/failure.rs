@@ -3,7 +3,7 @@
 //! The form is that of the tournament's miner guide.
 
 use crusades_core::ErrorCode;
-use crusades_numerics::{ValueComparison, WeightComparison};
+use crusades_numerics::ValueComparison;
 
 use crate::clock::Span;
 use crate::protocol::TensorForm;
@@ -214,18 +214,16 @@ pub(crate) fn frozen(expected: u64, actual: u64) -> Failure {
     )
 }
 
-pub(crate) fn unchanged(weights: &WeightComparison, limit: f64) -> Failure {
+pub(crate) fn unchanged(changed: f64, reference_changed: f64, limit: f64) -> Failure {
+    let share = |share: f64| format!("{:.2}% of all", 100.0 * share);
     new(
         ErrorCode::InsufficientParamsChanged,
         "Too few elements of the weights changed.",
         "Elements",
         vec![
-            ("Changed", of(weights.changed, weights.elements)),
-            ("Needed", format!("{:.2}%", 100.0 * limit)),
-            (
-                "Changed by the reference",
-                of(weights.reference_changed, weights.elements),
-            ),
+            ("Changed", share(changed)),
+            ("Changed by the reference", share(reference_changed)),
+            ("Needed", share(limit * reference_changed)),
         ],
         &[
             "optimizer.step() was not called",
@@ -235,7 +233,15 @@ pub(crate) fn unchanged(weights: &WeightComparison, limit: f64) -> Failure {
     )
 }
 
-pub(crate) fn weights(error: f64, limit: f64, weights: &WeightComparison) -> Failure {
+pub(crate) fn dump_differs() -> Failure {
+    plain(
+        ErrorCode::WeightMismatch,
+        "All final weights, given after the timed region, are not those that were answered within it.",
+        &["Something trains on, or exchanges weights, after inner_steps has returned"],
+    )
+}
+
+pub(crate) fn weights(error: f64, limit: f64) -> Failure {
     new(
         ErrorCode::WeightMismatch,
         "Final weights don't match the reference's.",
@@ -243,36 +249,69 @@ pub(crate) fn weights(error: f64, limit: f64, weights: &WeightComparison) -> Fai
         vec![
             ("Relative error", significant(error)),
             ("Tolerance", significant(limit)),
-            ("Max difference", significant(weights.max_abs_error)),
         ],
         WEIGHT_CAUSES,
     )
 }
 
-pub(crate) fn update(
-    error: f64,
-    limit: f64,
-    weights: &WeightComparison,
-    worst_tensor: &str,
-    worst_error: f64,
-) -> Failure {
-    let size = (weights.squared_submission_update / weights.squared_update).sqrt();
+/// A part of the training and what is wrong with its share, in words: `step 5 of 5`, 0.01.
+pub(crate) type PartShare = (String, f64);
+
+/// What each of these parts contributed, as statistics.
+fn contributions(parts: &[PartShare]) -> impl Iterator<Item = (&str, String)> {
+    parts.iter().map(|(part, share)| {
+        let contributed = format!("contributed {} of its update", share_text(*share));
+        (part.as_str(), contributed)
+    })
+}
+
+fn share_text(share: f64) -> String {
+    // Not the digits of noise: 0.01, and not 1.3e-5.
+    format!("{share:.2}").replace("-0.00", "0.00")
+}
+
+pub(crate) fn update(error: f64, limit: f64, parts: &[PartShare]) -> Failure {
+    let mut statistics = vec![
+        ("Relative error", significant(error)),
+        ("Tolerance", significant(limit)),
+    ];
+    statistics.extend(contributions(parts));
     new(
         ErrorCode::UpdateMismatch,
         "The weights did not move as training on this data moves them.",
         "Update of the weights (final - initial)",
+        statistics,
+        WEIGHT_CAUSES,
+    )
+}
+
+pub(crate) fn tensor_update(name: &str, error: f64, limit: f64) -> Failure {
+    new(
+        ErrorCode::UpdateMismatch,
+        format!("The tensor {name} did not move as training on this data moves it."),
+        "Update of the tensor (final - initial)",
         vec![
             ("Relative error", significant(error)),
             ("Tolerance", significant(limit)),
-            (
-                "Its size",
-                format!("{:.2}% of the reference's", 100.0 * size),
-            ),
-            (
-                "Worst tensor",
-                format!("{worst_tensor} ({})", significant(worst_error)),
-            ),
         ],
+        WEIGHT_CAUSES,
+    )
+}
+
+pub(crate) fn steps(part: &str, share: f64, limit: f64, parts: &[PartShare]) -> Failure {
+    let headline = format!(
+        "{}{} contributed {} of its update.",
+        part[..1].to_uppercase(),
+        &part[1..],
+        share_text(share)
+    );
+    let mut statistics: Vec<_> = contributions(parts).collect();
+    statistics.push(("Tolerance", format!("1 ± {}", significant(limit))));
+    new(
+        ErrorCode::UpdateMismatch,
+        headline,
+        "Update of the weights (final - initial)",
+        statistics,
         WEIGHT_CAUSES,
     )
 }

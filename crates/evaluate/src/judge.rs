@@ -52,16 +52,83 @@ pub fn scan(submission: Submission<'_>, policy: &Policy, num_gpus: u32) -> ScanR
     crusades_scan::scan(submission.source, policy, &options)
 }
 
-/// The report on a submission that the scan refused; none if it was accepted.
-#[must_use]
-pub fn refused_by_scan(
+/// The code of a submission that may run.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    source: String,
+    /// Seconds of the scan; none if it was left out.
+    scan_seconds: Option<f64>,
+}
+
+/// Scans a submission: what was found, and either the code as the scan left it or the report on a
+/// submission that it refused.
+pub fn admit(
+    submission: Submission<'_>,
+    policy: &Policy,
+    num_gpus: u32,
+) -> (ScanReport, Result<Admitted, Box<Report>>) {
+    let began = Timer::now();
+    let scanned = scan(submission, policy, num_gpus);
+    let seconds = began.elapsed().as_secs_f64();
+    let admitted = match scanned.error_code() {
+        None => Ok(Admitted {
+            // An accepted scan has it.
+            source: scanned.runnable_source.clone().unwrap_or_default(),
+            scan_seconds: Some(seconds),
+        }),
+        Some(code) => Err(Box::new(refusal(submission, &scanned, code, seconds))),
+    };
+    (scanned, admitted)
+}
+
+impl Admitted {
+    /// The code as it is, for tests of what is behind the scan. Its report says that it was not
+    /// scanned.
+    ///
+    /// # Errors
+    /// The report, if it is too long or not UTF-8.
+    pub fn unscanned(submission: Submission<'_>) -> Result<Self, Box<Report>> {
+        let refuse = |headline: String| {
+            let mut report = empty_report(submission);
+            report.outcome = Outcome::RefusedByScan;
+            report.summary.clone_from(&headline);
+            report.failure = Some(failure::plain(ErrorCode::SyntaxError, headline, &[]));
+            Err(Box::new(report))
+        };
+        if submission.source.len() as u64 != submission.length {
+            return refuse(format!("{} bytes are too many.", submission.length));
+        }
+        match str::from_utf8(submission.source) {
+            Ok(source) => Ok(Self {
+                source: source.to_owned(),
+                scan_seconds: None,
+            }),
+            Err(error) => refuse(format!("The file is not UTF-8: {error}.")),
+        }
+    }
+
+    /// What runs.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Seconds that the scan took; none if it was left out.
+    #[must_use]
+    pub fn scan_seconds(&self) -> Option<f64> {
+        self.scan_seconds
+    }
+}
+
+/// The report on a submission that the scan refused.
+fn refusal(
     submission: Submission<'_>,
     scanned: &ScanReport,
+    code: &str,
     scan_seconds: f64,
-) -> Option<Report> {
-    let code = ErrorCode::from_name(scanned.error_code()?).unwrap_or(ErrorCode::SecurityViolation);
-    let first = scanned.findings.first();
-    let headline = first.map_or_else(
+) -> Report {
+    let code = ErrorCode::from_name(code).unwrap_or(ErrorCode::SecurityViolation);
+    let headline = scanned.findings.first().map_or_else(
         || "The scan refused the submission.".to_owned(),
         |finding| describe_finding(submission.file, finding),
     );
@@ -72,13 +139,18 @@ pub fn refused_by_scan(
     };
     report.summary = format!("Refused by the scan: {summary}");
     report.outcome = Outcome::RefusedByScan;
+    report.scanned = true;
     report.findings.clone_from(&scanned.findings);
     report.failure = Some(failure::plain(code, headline, &[]));
-    report.phases.push(Phase {
+    report.phases.push(scan_phase(scan_seconds));
+    report
+}
+
+fn scan_phase(seconds: f64) -> Phase {
+    Phase {
         name: "Scanned".to_owned(),
-        seconds: scan_seconds,
-    });
-    Some(report)
+        seconds,
+    }
 }
 
 fn describe_finding(file: &str, finding: &Finding) -> String {
@@ -102,6 +174,7 @@ fn empty_report(submission: Submission<'_>) -> Report {
         summary: String::new(),
         score: None,
         failure: None,
+        scanned: false,
         findings: Vec::new(),
         plan: None,
         machine: None,
@@ -117,29 +190,19 @@ impl Round {
     pub fn judge(
         &self,
         submission: Submission<'_>,
-        policy: &Policy,
+        admitted: &Admitted,
         observer: Observer<'_>,
     ) -> Report {
-        let began = Timer::now();
-        let num_gpus = self.benchmark.hparams.docker.num_gpus;
-        let scanned = scan(submission, policy, num_gpus);
-        let scan_seconds = began.elapsed().as_secs_f64();
-        if let Some(report) = refused_by_scan(submission, &scanned, scan_seconds) {
-            return report;
-        }
         let mut judgement = Judgement {
             round: self,
-            // An accepted scan has it.
-            source: scanned.runnable_source.unwrap_or_default(),
+            admitted,
             worker: None,
             phases: Phases::default(),
             log: LogRecord::default(),
             tier: None,
         };
-        judgement.phases.list.push(Phase {
-            name: "Scanned".to_owned(),
-            seconds: scan_seconds,
-        });
+        let scan = admitted.scan_seconds().map(scan_phase);
+        judgement.phases.list.extend(scan);
         let mut runs = Vec::new();
         for plan in &self.benchmark.plan.runs {
             let (record, next) = judgement.run(plan, observer);
@@ -161,7 +224,7 @@ enum Next {
 
 struct Judgement<'a> {
     round: &'a Round,
-    source: String,
+    admitted: &'a Admitted,
     worker: Option<Worker>,
     phases: Phases,
     log: LogRecord,
@@ -207,7 +270,7 @@ impl Judgement<'_> {
         self.tier = Some(worker.tier());
         // Kept even if what follows fails, for its log.
         let worker = self.worker.insert(worker);
-        let source = &self.source;
+        let source = self.admitted.source();
         let failed = |error: WorkerError| Box::new(failure_of(&error, Stage::WarmUp));
         self.phases
             .time("Loaded its code", observer, |_| worker.load_code(source))
@@ -311,6 +374,7 @@ impl Judgement<'_> {
         let score = submission_score(metric, &values, planned, hparams.min_success_rate);
 
         let mut report = empty_report(submission);
+        report.scanned = self.admitted.scan_seconds().is_some();
         match (score, failure) {
             (Ok(score), _) if !decisive => {
                 report.outcome = Outcome::Accepted;
@@ -374,6 +438,7 @@ impl RunRecord {
             reference_loss: None,
             outputs_digest: None,
             checks: Vec::new(),
+            weights: None,
             usage: None,
             phases: Vec::new(),
             failure: None,
@@ -401,14 +466,16 @@ impl Round {
         let reference = &self.references[plan.index as usize];
         let evidence = Evidence {
             hparams: &benchmark.hparams,
+            limits: &benchmark.limits,
             layout: &benchmark.layout,
+            sample: &benchmark.sample,
             parameters: benchmark.parameters,
             vocabulary: benchmark.vocabulary,
             logit_rows: plan.logit_rows.len(),
             initial: benchmark.initial.as_slice(),
-            reference: &reference.results,
-            reference_loss: reference.loss,
+            reference,
             results: &output.results,
+            dump: output.dump.as_deref(),
             trained: &output.trained,
             answer: &output.answer,
             span: output.span,
@@ -418,7 +485,7 @@ impl Round {
         let verdict = Verdict::reach(&evidence).map_err(|error| {
             Box::new(failure::plain(
                 ErrorCode::ReferenceFailed,
-                format!("The results could not be compared: {error}."),
+                format!("The run could not be judged: {}.", chain(&error)),
                 &[],
             ))
         })?;
@@ -436,8 +503,9 @@ impl Round {
             foreign_cpu_share: output.foreign_cpu_share,
         });
         let disturbed = verdict.disturbed();
-        let (checks, failure) = verdict.into_parts();
+        let (checks, failure, weights) = verdict.into_parts();
         record.checks = checks;
+        record.weights = weights;
         record.phases = output.phases;
         record.phases.push(Phase {
             name: "check".to_owned(),

@@ -1,4 +1,5 @@
-//! Where results lie in shared memory: first the rows of logits, then every tensor of the model.
+//! Where tensors lie in shared memory: each tensor of the model, or the elements of it that were
+//! chosen, and behind them rows of logits, if there are any.
 
 use crusades_numerics::{Dtype, TensorBytes};
 use thiserror::Error;
@@ -34,18 +35,18 @@ pub enum LayoutError {
     Empty,
 }
 
-/// The layout of the results of one model.
+/// The layout of one region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     slots: Vec<Slot>,
     dtypes: Vec<Dtype>,
     sizes: Vec<usize>,
-    logit_bytes: usize,
+    tensor_bytes: usize,
     bytes: usize,
 }
 
 impl Layout {
-    /// Lays out `logit_rows` rows of `vocabulary` float32 values and these tensors.
+    /// Lays out these tensors, and `logit_rows` rows of `vocabulary` float32 values.
     ///
     /// # Errors
     /// [`LayoutError`] for an unsupported dtype and for sizes beyond all reason.
@@ -54,7 +55,7 @@ impl Layout {
         logit_rows: usize,
         vocabulary: u64,
     ) -> Result<Self, LayoutError> {
-        let first = tensors.first().ok_or(LayoutError::Empty)?;
+        let last = tensors.last().ok_or(LayoutError::Empty)?;
         let bounded = |bytes: Option<u64>, name: &str| {
             bytes
                 .filter(|bytes| *bytes <= MAX_BYTES)
@@ -62,8 +63,7 @@ impl Layout {
                     name: name.to_owned(),
                 })
         };
-        let logit_bytes = bounded(vocabulary.checked_mul(4 * logit_rows as u64), &first.name)?;
-        let mut end = logit_bytes;
+        let mut end = 0_u64;
         let mut slots = Vec::with_capacity(tensors.len());
         let mut dtypes = Vec::with_capacity(tensors.len());
         let mut sizes = Vec::with_capacity(tensors.len());
@@ -90,12 +90,15 @@ impl Layout {
             dtypes.push(dtype);
             sizes.push(to_usize(bytes));
         }
+        let logits = end.next_multiple_of(ALIGNMENT);
+        let logit_bytes = vocabulary.checked_mul(4 * logit_rows as u64);
+        let end = logit_bytes.and_then(|bytes| logits.checked_add(bytes));
         Ok(Self {
             slots,
             dtypes,
             sizes,
-            logit_bytes: to_usize(logit_bytes),
-            bytes: to_usize(end),
+            tensor_bytes: to_usize(logits),
+            bytes: to_usize(bounded(end, &last.name)?),
         })
     }
 
@@ -105,10 +108,26 @@ impl Layout {
         self.bytes
     }
 
+    /// Size of the part that the tensors take, which is where the logits begin.
+    #[must_use]
+    pub fn tensor_bytes(&self) -> usize {
+        self.tensor_bytes
+    }
+
     /// The places of the tensors, in the model's order.
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// Number of elements of each tensor, in the model's order.
+    #[must_use]
+    pub fn elements(&self) -> Vec<u64> {
+        self.sizes
+            .iter()
+            .zip(&self.dtypes)
+            .map(|(size, dtype)| (size / dtype.size_in_bytes()) as u64)
+            .collect()
     }
 
     /// The rows of logits in a copy of the region.
@@ -116,14 +135,20 @@ impl Layout {
     pub fn logits<'a>(&self, region: &'a [u8]) -> TensorBytes<'a> {
         TensorBytes {
             dtype: Dtype::F32,
-            bytes: region.get(..self.logit_bytes).unwrap_or_default(),
+            bytes: region.get(self.tensor_bytes..).unwrap_or_default(),
         }
     }
 
-    /// Tensor number `index` in a copy of the region.
+    /// Where tensor number `index` begins, in bytes.
+    #[must_use]
+    pub fn offset(&self, index: usize) -> usize {
+        to_usize(self.slots[index].offset)
+    }
+
+    /// Tensor number `index` in a copy of the region, or of its part before the logits.
     #[must_use]
     pub fn tensor<'a>(&self, region: &'a [u8], index: usize) -> TensorBytes<'a> {
-        let start = to_usize(self.slots[index].offset);
+        let start = self.offset(index);
         TensorBytes {
             dtype: self.dtypes[index],
             bytes: region
@@ -172,8 +197,9 @@ mod tests {
         ];
         let layout = Layout::new(&tensors, 2, 10).unwrap();
         let offsets: Vec<_> = layout.slots().iter().map(|slot| slot.offset).collect();
-        assert_eq!(offsets, [128, 192, 256, 256]);
-        assert_eq!(layout.bytes(), 256 + 66);
+        assert_eq!(offsets, [0, 64, 128, 128]);
+        assert_eq!(layout.tensor_bytes(), 128 + 128);
+        assert_eq!(layout.bytes(), 256 + 80);
         let region = vec![0; layout.bytes()];
         let sizes: Vec<_> = (0..4)
             .map(|index| layout.tensor(&region, index).bytes.len())

@@ -9,20 +9,25 @@
 pub mod bench;
 pub mod benchmark;
 mod bundle;
+pub mod calibration;
+mod checks;
 pub mod clock;
 mod failure;
 mod judge;
 pub mod layout;
+mod limits;
 mod load;
 pub mod plan;
 pub mod protocol;
 pub mod report;
 mod round;
-pub mod verdict;
+pub mod sample;
+mod verdict;
+mod weights;
 pub mod worker;
 
 pub use bundle::BASELINE;
-pub use judge::{Submission, refused_by_scan, scan};
+pub use judge::{Admitted, Submission, admit, scan};
 pub use layout::LayoutError;
 pub use plan::{PlanError, Seed};
 pub use round::{Event, Interpreter, Observer, Round, RoundError, Settings, Task, base_of};

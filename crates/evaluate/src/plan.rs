@@ -42,7 +42,7 @@ impl Seed {
 
     /// The seed with these bytes.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
@@ -74,6 +74,21 @@ impl Seed {
         hasher.update([0]);
         hasher.update(index.to_le_bytes());
         Self(hasher.finalize().into())
+    }
+
+    /// `count` different positions in tensor number `tensor` of `population` elements, ascending.
+    #[must_use]
+    pub(crate) fn positions(self, tensor: u32, count: u64, population: u64) -> Vec<u64> {
+        if count >= population {
+            return (0..population).collect();
+        }
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut positions = self
+            .derive("weight positions", tensor)
+            .stream()
+            .distinct_below(count, population);
+        positions.sort_unstable();
+        positions
     }
 
     fn stream(self) -> Stream {
@@ -167,6 +182,8 @@ pub struct RunPlan {
     /// Rows of the last logits, flattened over batch and position, that the worker is asked for;
     /// ascending.
     pub logit_rows: Vec<u64>,
+    /// The same for the warm-up, which must not tell what the timed run will be asked.
+    pub warm_up_logit_rows: Vec<u64>,
 }
 
 impl fmt::Debug for RunPlan {
@@ -241,19 +258,35 @@ impl RunPlan {
         let warm_up_rows = rows.split_off(timed);
         let positions = u64::from(shape.batch_size) * u64::from(shape.sequence_length - 1);
         let asked = LOGIT_ROWS.min(usize::try_from(positions).unwrap_or(usize::MAX));
-        let mut logit_rows = seed
-            .derive("logit rows", 0)
-            .stream()
-            .distinct_below(asked, positions);
-        logit_rows.sort_unstable();
+        let logit_rows = |index| {
+            let mut rows = seed
+                .derive("logit rows", index)
+                .stream()
+                .distinct_below(asked, positions);
+            rows.sort_unstable();
+            rows
+        };
         Self {
             index,
             seed,
             rows,
             warm_up_rows,
             warm_up_noise_seed: seed.derive("warm-up noise", 0).stream().below(1 << 53),
-            logit_rows,
+            logit_rows: logit_rows(0),
+            warm_up_logit_rows: logit_rows(1),
         }
+    }
+
+    /// What the positions in the weights that the timed run is asked for are drawn from.
+    #[must_use]
+    pub fn sample_seed(&self) -> Seed {
+        self.seed.derive("sample", 0)
+    }
+
+    /// The same for the warm-up.
+    #[must_use]
+    pub fn warm_up_sample_seed(&self) -> Seed {
+        self.seed.derive("sample", 1)
     }
 
     /// A number that the worker has to repeat in its reply to the question at `position`, so that a
@@ -306,12 +339,25 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_gives_the_positions_that_it_always_gave() {
+        let seed = Plan::new(Seed::from_bytes([7; 32]), SHAPE).unwrap().runs[1].sample_seed();
+        assert_eq!(
+            seed.positions(3, 6, 1_000_000),
+            [351_064, 427_430, 840_152, 872_854, 876_247, 890_378]
+        );
+        assert_eq!(seed.positions(3, 6, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
     fn another_seed_gives_another_plan() {
         let one = Plan::new(Seed::from_bytes([1; 32]), SHAPE).unwrap();
         let other = Plan::new(Seed::from_bytes([2; 32]), SHAPE).unwrap();
         assert_ne!(digest(&one), digest(&other));
         assert_ne!(one.runs[0].rows, one.runs[1].rows);
         assert_ne!(one.runs[0].nonce(0), one.runs[0].nonce(1));
+        assert_ne!(one.runs[0].logit_rows, one.runs[0].warm_up_logit_rows);
+        let run = &one.runs[0];
+        assert!(run.sample_seed() != run.warm_up_sample_seed());
     }
 
     #[test]

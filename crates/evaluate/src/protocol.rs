@@ -10,13 +10,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crusades_core::hparams::OptimizerHparams;
+use crusades_core::hparams::{ModelDtype, OptimizerHparams};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// Version of the protocol. Host and worker ship in one binary; the number guards against a stale
 /// worker in an image.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest body of a frame, in bytes.
 pub const MAX_FRAME_BYTES: u32 = 4 << 20;
@@ -35,7 +35,7 @@ pub struct TensorDescription {
     pub parameter: bool,
 }
 
-/// Where a tensor lies in the memory for results.
+/// Where a tensor, or what was chosen of it, lies in a region of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Slot {
     /// Name in the state dict.
@@ -80,20 +80,36 @@ pub enum Request<'a> {
         threads: u32,
         /// The model and its first weights.
         model: &'a ModelSource,
+        /// Element type of the model.
+        dtype: ModelDtype,
         /// The optimizer that submissions get, or none.
         optimizer: Option<OptimizerHparams>,
     },
     /// Asks the trusted worker for the machine's peak. Answered by `Peak`.
     MeasurePeak,
-    /// Hands over the memory for batches and for results. Answered by `Mapped`.
+    /// Hands over the memory for batches, for positions and for results. Answered by `Mapped`.
     Memory {
-        /// Where each tensor of the final state goes.
+        /// Where the chosen elements of each tensor go; each shape is their number.
+        sampled: &'a [Slot],
+    },
+    /// Hands over the initial weights. Answered by `Mapped`.
+    Initial {
+        /// Where each tensor is.
         layout: &'a [Slot],
     },
-    /// Hands over the initial weights, in the same layout. Answered by `Mapped`.
-    Initial,
-    /// Asks the trusted worker to write its present weights to the results. Answered by `Dumped`.
-    Dump,
+    /// Tells the trusted worker to write, during its next run, the chosen elements of its weights
+    /// to the memory that comes with this. Answered by `Mapped`.
+    Record {
+        /// Numbers of steps after which it writes, ascending; 0 is before the first.
+        after_steps: &'a [u32],
+        /// Bytes from one writing to the next; each is laid out as the results are.
+        stride: u64,
+    },
+    /// Asks for all weights, in the memory that comes with this. Answered by `Dumped`.
+    Dump {
+        /// Where each tensor goes.
+        layout: &'a [Slot],
+    },
     /// The submission. Answered by `Loaded`.
     Code {
         /// Its source, as the scan left it.
@@ -117,7 +133,8 @@ pub enum Request<'a> {
         /// Accelerators.
         num_gpus: u32,
     },
-    /// Asks for rows of the logits and for the final weights. Answered by `Answer`.
+    /// Asks for rows of the logits, and for the final weights at the positions that are in memory
+    /// now. Answered by `Answer`.
     Question {
         /// To be repeated in the answer.
         nonce: &'a str,
@@ -125,6 +142,8 @@ pub enum Request<'a> {
         logit_rows: &'a [u64],
         /// Length of a row.
         vocabulary: u64,
+        /// Where in the results the rows go, in bytes.
+        logits_offset: u64,
     },
 }
 
@@ -136,8 +155,9 @@ impl Request<'_> {
             Self::Hello { .. } => "hello",
             Self::MeasurePeak => "measure_peak",
             Self::Memory { .. } => "memory",
-            Self::Initial => "initial",
-            Self::Dump => "dump",
+            Self::Initial { .. } => "initial",
+            Self::Record { .. } => "record",
+            Self::Dump { .. } => "dump",
             Self::Code { .. } => "code",
             Self::Reset { .. } => "reset",
             Self::Run { .. } => "run",
@@ -236,7 +256,7 @@ pub struct Answer {
     pub nonce: String,
     /// Rows of logits that were written: all that were asked for, or none.
     pub logit_rows: u64,
-    /// For each slot of the layout the form of the tensor that was found.
+    /// For each tensor of the model the form of what was found under its name.
     pub tensors: Vec<Option<TensorForm>>,
     /// Elements of parameters that require a gradient.
     pub trainable_parameters: u64,
@@ -291,7 +311,7 @@ pub enum Reply {
     },
     /// Shared memory is mapped.
     Mapped,
-    /// The weights are in the results.
+    /// All weights are in the memory that came with the request.
     Dumped,
     /// The submission is loaded.
     Loaded,

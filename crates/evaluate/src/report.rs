@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Version of the JSON form.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// How a judgement ended. Each has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -68,7 +68,7 @@ pub enum CheckVerdict {
     Failed,
     /// No limit is set; the measured value is for information.
     NotRequired,
-    /// It could not be made, because of what an earlier check found.
+    /// It could not be made: what was measured says why.
     NotMade,
 }
 
@@ -89,6 +89,48 @@ pub struct Check {
     pub verdict: CheckVerdict,
     /// The code that a failure of this check gives.
     pub error_code: Option<ErrorCode>,
+}
+
+/// What was measured of the final weights of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct WeightsRecord {
+    /// Number of elements that were looked at.
+    pub elements: u64,
+    /// True if these are all elements, false if they are a secret sample.
+    pub all: bool,
+    /// ‖Δw - Δw_ref‖ / ‖Δw_ref‖; none where it is infinite.
+    pub update_error: Option<f64>,
+    /// ‖w - w_ref‖ / ‖w_ref‖; none where it is infinite.
+    pub weight_error: Option<f64>,
+    /// Changed elements as a share of those that the reference changed, at most 1.
+    pub changed_share: f64,
+    /// What the reference's steps, each taken with its share, leave of the update, relative to
+    /// ‖Δw_ref‖; none where the steps cannot be told apart.
+    pub residual: Option<f64>,
+    /// How much of each step's update is in the submission's; empty where they cannot be told apart.
+    pub steps: Vec<StepShare>,
+    /// Each tensor by itself.
+    pub tensors: Vec<TensorRecord>,
+}
+
+/// How much of the reference's update in some steps a submission made.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct StepShare {
+    /// The first of the steps, from 1.
+    pub first: u32,
+    /// The last of them.
+    pub last: u32,
+    /// 1 for all of their update, 0 for none.
+    pub share: f64,
+}
+
+/// What was measured of one tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct TensorRecord {
+    /// Its name.
+    pub name: String,
+    /// ‖Δw - Δw_ref‖ / ‖Δw_ref‖; none where it is infinite.
+    pub update_error: Option<f64>,
 }
 
 /// The time that one part of the judgement took.
@@ -196,6 +238,8 @@ pub struct RunRecord {
     pub outputs_digest: Option<String>,
     /// Every check, in order.
     pub checks: Vec<Check>,
+    /// What was measured of the final weights; none if they do not fit the model.
+    pub weights: Option<WeightsRecord>,
     /// What it used.
     pub usage: Option<Usage>,
     /// Times, in order.
@@ -232,6 +276,8 @@ pub struct Report {
     pub score: Option<Score>,
     /// The first failure, which names the error code.
     pub failure: Option<Failure>,
+    /// False if the scan was left out, which is for tests of the verification alone.
+    pub scanned: bool,
     /// What the scan found.
     pub findings: Vec<Finding>,
     /// What was asked; none if the scan refused.

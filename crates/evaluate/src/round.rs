@@ -7,19 +7,25 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as Timer};
 
+use crusades_core::hparams::WeightsDump;
 use crusades_core::{ErrorCode, Hparams};
 use crusades_corpus::{Corpus, Progress};
-use crusades_numerics::{CompareError, compare_weights};
+use crusades_numerics::{
+    AttributionError, CompareError, SampledTensor, StepBasis, compare_weights,
+};
 use crusades_sandbox::{Limits, SealedMemory, Tier};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::benchmark::{self, BenchmarkError, Model};
 use crate::bundle::BASELINE;
+use crate::calibration::{Calibration, CalibrationError};
 use crate::layout::{Layout, LayoutError};
+use crate::limits::Limits as CheckLimits;
 use crate::plan::{Plan, PlanError, PlanShape, RunPlan, Seed, WARM_UP_STEPS, hex};
 use crate::protocol::{TensorDescription, Versions};
 use crate::report::{Phase, PlanRecord};
+use crate::sample::{Sample, SampleShape};
 use crate::verdict;
 use crate::worker::{RunOrder, RunOutput, Worker, WorkerError, WorkerSetup};
 
@@ -113,6 +119,21 @@ pub enum RoundError {
     /// The reference's results do not have the size of their layout.
     #[error("the reference failed: its results could not be read")]
     Results(#[source] CompareError),
+    /// What the reference recorded of its steps makes no sense.
+    #[error("the reference failed: its record of run {run} could not be used")]
+    Record {
+        /// The run, from 1.
+        run: u32,
+        /// What is wrong with it.
+        #[source]
+        source: AttributionError,
+    },
+    /// What the reference recorded after its last step is not what it answered.
+    #[error("the reference failed: in run {0} its record does not end with its answer")]
+    RecordDiffers(u32),
+    /// The calibration is not there or not for this benchmark.
+    #[error("`verification.calibration` is not usable")]
+    Calibration(#[source] CalibrationError),
     /// Shared memory for the initial weights could not be had.
     #[error("no memory for the initial weights")]
     Memory(#[source] std::io::Error),
@@ -134,6 +155,9 @@ impl RoundError {
             },
             Self::ReferenceNotFinite { .. }
             | Self::Results(_)
+            | Self::Record { .. }
+            | Self::RecordDiffers(_)
+            | Self::Calibration(_)
             | Self::Memory(_)
             | Self::Hparams(_) => ErrorCode::ReferenceFailed,
         }
@@ -147,6 +171,7 @@ pub struct Task {
     pub(crate) plan: Plan,
     pub(crate) corpus: Corpus,
     model: Model,
+    calibration: Option<Calibration>,
     seconds: f64,
 }
 
@@ -168,6 +193,7 @@ impl Task {
         }
         let began = Timer::now();
         let model = Model::find(&hparams, base).map_err(RoundError::Model)?;
+        let calibration = Calibration::of(&hparams, base).map_err(RoundError::Calibration)?;
         let name = "Loaded the corpus";
         observer(Event::Started(name));
         let corpus = benchmark::load_corpus(&hparams, base, cache, &model, &mut |step| {
@@ -194,6 +220,7 @@ impl Task {
             plan,
             corpus,
             model,
+            calibration,
             seconds,
         })
     }
@@ -202,8 +229,18 @@ impl Task {
 /// What the reference did in one run.
 #[derive(Debug)]
 pub(crate) struct ReferenceRun {
+    /// Its loss.
     pub(crate) loss: f64,
+    /// Its answer, laid out as the sample is.
     pub(crate) results: Vec<u8>,
+    /// Where in the weights the run is looked at.
+    pub(crate) sample: Sample,
+    /// Numbers of steps between which it is known what it did, from 0 to all.
+    pub(crate) after_steps: Vec<u32>,
+    /// What it did between them.
+    pub(crate) basis: StepBasis,
+    /// All its final weights, where they are compared.
+    pub(crate) dump: Option<Vec<u8>>,
 }
 
 /// The benchmark as it is loaded: what a worker needs before it can run anything.
@@ -214,7 +251,12 @@ pub(crate) struct Benchmark {
     pub(crate) plan: Plan,
     pub(crate) corpus: Corpus,
     pub(crate) setup: WorkerSetup,
+    /// Where each tensor lies in a whole state.
     pub(crate) layout: Layout,
+    /// How much of each tensor is looked at, and where that lies in an answer.
+    pub(crate) sample: SampleShape,
+    /// Limits of the checks.
+    pub(crate) limits: CheckLimits,
     pub(crate) initial: SealedMemory,
     pub(crate) parameters: u64,
     pub(crate) vocabulary: u64,
@@ -245,6 +287,7 @@ impl Benchmark {
             plan,
             corpus,
             model,
+            calibration,
             seconds,
         } = task;
         let mut phases = Phases {
@@ -265,8 +308,13 @@ impl Benchmark {
         })?;
         let ready = worker.ready().clone();
         check_vocabulary(&corpus, &plan, ready.vocabulary)?;
-        let layout = Layout::new(&ready.tensors, asked_rows(&plan), ready.vocabulary)
+        let layout = Layout::new(&ready.tensors, 0, 0).map_err(RoundError::Layout)?;
+        let rows = asked_rows(&plan);
+        let sample = SampleShape::new(&ready.tensors, &layout, rows, ready.vocabulary)
             .map_err(RoundError::Layout)?;
+        let names = layout.slots().iter().map(|slot| slot.name.as_str());
+        let limits = CheckLimits::new(&hparams.verification, calibration.as_ref(), names)
+            .map_err(RoundError::Calibration)?;
         let peak_tflops = match hparams.mfu.gpu_peak_tflops {
             Some(peak) => peak,
             None => phases.time("Measured the machine's peak", observer, |_| {
@@ -278,12 +326,14 @@ impl Benchmark {
         let initial = phases.time("Fixed the initial weights", observer, |_| {
             let failed = || reference("the initial weights were not had");
             worker
-                .share_memory(&layout, batch_bytes(&hparams))
+                .share_memory(&sample, batch_bytes(&hparams))
                 .map_err(failed())?;
-            let weights = worker.dump_weights().map_err(failed())?;
+            let weights = worker.dump_weights(&layout).map_err(failed())?;
             let initial =
                 SealedMemory::create("initial weights", &weights).map_err(RoundError::Memory)?;
-            worker.give_initial_weights(&initial).map_err(failed())?;
+            worker
+                .give_initial_weights(&layout, &initial)
+                .map_err(failed())?;
             worker.load_code(BASELINE).map_err(failed())?;
             Ok(initial)
         })?;
@@ -299,6 +349,8 @@ impl Benchmark {
             corpus,
             setup,
             layout,
+            sample,
+            limits,
             initial,
             peak_tflops,
         };
@@ -320,8 +372,8 @@ impl Benchmark {
                 "its model is not the reference's".to_owned(),
             ));
         }
-        worker.share_memory(&self.layout, batch_bytes(&self.hparams))?;
-        worker.give_initial_weights(&self.initial)?;
+        worker.share_memory(&self.sample, batch_bytes(&self.hparams))?;
+        worker.give_initial_weights(&self.layout, &self.initial)?;
         Ok(worker)
     }
 
@@ -344,65 +396,136 @@ impl Benchmark {
         worker: &mut Worker,
         run: &RunPlan,
     ) -> Result<RunOutput, WorkerError> {
-        let batches = self.batches(&run.warm_up_rows);
-        let nonces = [run.nonce(0), run.nonce(1)];
         worker.run(&RunOrder {
             noise_seed: Some(run.warm_up_noise_seed),
-            batches: &batches,
+            batches: &self.batches(&run.warm_up_rows),
             steps: WARM_UP_STEPS,
-            ..self.order(run, [&nonces[0], &nonces[1]])
+            logit_rows: &run.warm_up_logit_rows,
+            positions: &self.sample.draw(run.warm_up_sample_seed()).to_bytes(),
+            nonces: [&run.nonce(0), &run.nonce(1)],
+            dump: None,
+            ..self.order()
         })
     }
 
-    /// The timed run; `attempt` counts its repetitions.
+    /// The timed run; `attempt` counts its repetitions. All weights are had where they are compared.
     pub(crate) fn timed(
         &self,
         worker: &mut Worker,
         run: &RunPlan,
         attempt: u32,
     ) -> Result<RunOutput, WorkerError> {
-        let batches = self.batches(&run.rows);
-        let nonces = [run.nonce(2 + 2 * attempt), run.nonce(3 + 2 * attempt)];
         worker.run(&RunOrder {
-            batches: &batches,
-            ..self.order(run, [&nonces[0], &nonces[1]])
+            batches: &self.batches(&run.rows),
+            logit_rows: &run.logit_rows,
+            positions: &self.sample.draw(run.sample_seed()).to_bytes(),
+            nonces: [&run.nonce(2 + 2 * attempt), &run.nonce(3 + 2 * attempt)],
+            ..self.order()
         })
     }
 
-    /// What is kept of a run of the reference, if it is fit to compare with.
-    fn reference_run(&self, run: u32, output: RunOutput) -> Result<ReferenceRun, RoundError> {
-        let not_finite = |what| RoundError::ReferenceNotFinite { what, run };
-        let loss = verdict::reported_loss(&output.trained);
-        if !loss.is_finite() {
-            return Err(not_finite("loss"));
-        }
-        for index in 0..self.layout.slots().len() {
-            let initial = self.layout.tensor(self.initial.as_slice(), index);
-            let reference = self.layout.tensor(&output.results, index);
-            let compared = compare_weights(initial, reference, reference);
-            if !compared.map_err(RoundError::Results)?.all_finite() {
-                return Err(not_finite("state"));
-            }
-        }
-        Ok(ReferenceRun {
-            loss,
-            results: output.results,
-        })
-    }
-
-    fn order<'a>(&self, run: &'a RunPlan, nonces: [&'a str; 2]) -> RunOrder<'a> {
+    /// What all runs have in common.
+    fn order(&self) -> RunOrder<'_> {
         let hparams = &self.hparams;
+        let all_weights = hparams.verification.weights == WeightsDump::Full;
         RunOrder {
             noise_seed: None,
             batches: &[],
             steps: hparams.eval_steps,
             batch_size: hparams.benchmark_batch_size,
             sequence_length: hparams.benchmark_sequence_length,
-            logit_rows: &run.logit_rows,
-            nonces,
+            logit_rows: &[],
+            positions: &[],
+            nonces: ["", ""],
+            dump: all_weights.then_some(&self.layout),
             timeout: self.setup.phase_timeout,
         }
     }
+
+    /// A run of the reference, with what it did in each step.
+    fn reference_run(
+        &self,
+        worker: &mut Worker,
+        run: &RunPlan,
+    ) -> Result<ReferenceRun, RoundError> {
+        let number = run.index + 1;
+        let failed = |source| RoundError::Reference {
+            stage: "a run did not end well",
+            source: Box::new(source),
+        };
+        let sample = self.sample.draw(run.sample_seed());
+        let after_steps = recorded_steps(self.hparams.eval_steps);
+        let recording = worker
+            .record_next_run(&self.sample, &sample.to_bytes(), &after_steps)
+            .map_err(failed)?;
+        let output = self.timed(worker, run, 0).map_err(failed)?;
+        let states = recording.states().map_err(failed)?;
+        let not_finite = |what| RoundError::ReferenceNotFinite { what, run: number };
+        let loss = verdict::reported_loss(&output.trained);
+        if !loss.is_finite() {
+            return Err(not_finite("loss"));
+        }
+        let layout = self.sample.layout();
+        let tensors: Vec<SampledTensor<'_>> = self
+            .sample
+            .populations()
+            .iter()
+            .enumerate()
+            .map(|(index, population)| SampledTensor {
+                population: *population,
+                attributed: self.limits.attributed(index),
+                states: states
+                    .iter()
+                    .map(|state| layout.tensor(state, index))
+                    .collect(),
+            })
+            .collect();
+        let answered = tensors.iter().enumerate().all(|(index, tensor)| {
+            let last = tensor.states.last().map(|state| state.bytes);
+            last == Some(layout.tensor(&output.results, index).bytes)
+        });
+        if !answered {
+            return Err(RoundError::RecordDiffers(number));
+        }
+        let basis =
+            StepBasis::new(&tensors, self.limits.admitted_error()).map_err(
+                |source| match source {
+                    AttributionError::ReferenceNotFinite { .. } => not_finite("state"),
+                    source => RoundError::Record {
+                        run: number,
+                        source,
+                    },
+                },
+            )?;
+        if let Some(dump) = &output.dump {
+            for index in 0..self.layout.slots().len() {
+                let initial = self.layout.tensor(self.initial.as_slice(), index);
+                let reference = self.layout.tensor(dump, index);
+                let compared = compare_weights(initial, reference, reference);
+                if !compared.map_err(RoundError::Results)?.all_finite() {
+                    return Err(not_finite("state"));
+                }
+            }
+        }
+        Ok(ReferenceRun {
+            loss,
+            results: output.results,
+            sample,
+            after_steps,
+            basis,
+            dump: output.dump,
+        })
+    }
+}
+
+/// Most parts that the training of a run is divided into.
+const MOST_PARTS: u32 = 128;
+
+/// After how many steps the reference writes down its weights: after each, or where there are more
+/// than [`MOST_PARTS`], after as many as it takes to have fewer.
+fn recorded_steps(steps: u32) -> Vec<u32> {
+    let stride = steps.div_ceil(MOST_PARTS).max(1);
+    (0..steps).step_by(stride as usize).chain([steps]).collect()
 }
 
 impl Round {
@@ -423,13 +546,7 @@ impl Round {
             let number = run.index + 1;
             let name = format!("Made reference run {number} of {runs}");
             let reference = phases.time(&name, observer, |_| {
-                let output = benchmark.timed(&mut worker, run, 0).map_err(|source| {
-                    RoundError::Reference {
-                        stage: "a run did not end well",
-                        source: Box::new(source),
-                    }
-                })?;
-                benchmark.reference_run(number, output)
+                benchmark.reference_run(&mut worker, run)
             })?;
             references.push(reference);
         }
@@ -496,6 +613,7 @@ fn worker_setup(
         read_only_paths: settings.interpreter.read_only_paths.clone(),
         model_mounts: model.mounts().map_err(RoundError::Model)?,
         model: model.source(initial_weights_seed),
+        dtype: hparams.dtype,
         optimizer: hparams.optimizer_provided.then_some(hparams.optimizer),
         threads: settings.threads,
         limits: Limits {

@@ -6,54 +6,74 @@
 
 use crusades_core::score::Work;
 use crusades_core::{ErrorCode, Hparams};
-use crusades_numerics::{
-    CompareError, ValueComparison, WeightComparison, compare_values, compare_weights,
-};
+use crusades_numerics::{AttributionError, CompareError, ValueComparison, compare_values};
+use thiserror::Error;
 
+use crate::checks::{Checks, Shown};
 use crate::clock::Span;
 use crate::failure;
 use crate::layout::Layout;
-use crate::protocol::{Answer, TensorForm, Trained};
-use crate::report::{Check, CheckVerdict, Failure};
+use crate::limits::Limits;
+use crate::protocol::{Answer, Trained};
+use crate::report::{Check, CheckVerdict, Failure, WeightsRecord};
+use crate::round::ReferenceRun;
+use crate::sample::SampleShape;
+use crate::weights::check_weights;
 
 /// What the checks look at.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// The rules.
-    pub hparams: &'a Hparams,
-    /// Where the results lie.
-    pub layout: &'a Layout,
+    pub(crate) hparams: &'a Hparams,
+    /// How far weights may be off.
+    pub(crate) limits: &'a Limits,
+    /// Where tensors lie in a whole state.
+    pub(crate) layout: &'a Layout,
+    /// Where chosen elements lie in an answer.
+    pub(crate) sample: &'a SampleShape,
     /// Number of trained parameters.
-    pub parameters: u64,
+    pub(crate) parameters: u64,
     /// Number of tokens in the vocabulary.
-    pub vocabulary: u64,
+    pub(crate) vocabulary: u64,
     /// Rows of the logits that were asked for.
-    pub logit_rows: usize,
-    /// The weights before the run, laid out as the results are.
-    pub initial: &'a [u8],
-    /// The reference's results.
-    pub reference: &'a [u8],
-    /// The reference's loss.
-    pub reference_loss: f64,
-    /// The submission's results.
-    pub results: &'a [u8],
+    pub(crate) logit_rows: usize,
+    /// All weights before the run.
+    pub(crate) initial: &'a [u8],
+    /// The reference's run on the same batches.
+    pub(crate) reference: &'a ReferenceRun,
+    /// The submission's answer.
+    pub(crate) results: &'a [u8],
+    /// All its final weights, where they are compared.
+    pub(crate) dump: Option<&'a [u8]>,
     /// What the worker said when training had ended.
-    pub trained: &'a Trained,
-    /// What it said when the results were written.
-    pub answer: &'a Answer,
+    pub(crate) trained: &'a Trained,
+    /// What it said when the answer was written.
+    pub(crate) answer: &'a Answer,
     /// The timed region by the host's clocks.
-    pub span: Span,
+    pub(crate) span: Span,
     /// Dense peak of one device in TFLOP/s.
-    pub peak_tflops: f64,
+    pub(crate) peak_tflops: f64,
     /// Share of the machine's CPU time that went to other work.
-    pub foreign_cpu_share: Option<f64>,
+    pub(crate) foreign_cpu_share: Option<f64>,
+}
+
+/// Why checks could not be made: a fault of the host.
+#[derive(Debug, Error)]
+pub(crate) enum VerdictError {
+    /// Tensors do not fit each other.
+    #[error("the results could not be compared with the reference's")]
+    Compare(#[from] CompareError),
+    /// The record of the reference's steps does not fit the results.
+    #[error("the update could not be attributed to steps")]
+    Attribution(#[from] AttributionError),
 }
 
 /// The outcome of all checks of one run.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     checks: Vec<Check>,
     failure: Option<Failure>,
+    weights: Option<WeightsRecord>,
     disturbed: bool,
 }
 
@@ -61,154 +81,39 @@ impl Verdict {
     /// Makes every check.
     ///
     /// # Errors
-    /// [`CompareError`] if the regions do not have the layout's size, which is a fault of the host.
-    pub fn reach(evidence: &Evidence<'_>) -> Result<Self, CompareError> {
+    /// [`VerdictError`] if the regions do not have their layout's size, which is a fault of the host.
+    pub(crate) fn reach(evidence: &Evidence<'_>) -> Result<Self, VerdictError> {
         let mut checks = Checks::default();
         let shape_fits = check_logits_form(evidence, &mut checks);
         check_tokens(evidence, &mut checks);
         check_loss(evidence, &mut checks);
         check_logits(evidence, shape_fits, &mut checks)?;
-        check_weights(evidence, &mut checks)?;
+        let weights = check_weights(evidence, &mut checks)?;
         check_time(evidence, &mut checks);
         let disturbed = check_disturbance(evidence, &mut checks);
         Ok(Self {
             checks: checks.made,
             failure: checks.failure,
+            weights,
             disturbed,
         })
     }
 
-    /// Every check, in order.
-    #[must_use]
-    pub fn checks(&self) -> &[Check] {
-        &self.checks
-    }
-
-    /// The first failure; none if every check passed.
-    #[must_use]
-    pub fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
-    }
-
     /// True if something else disturbed the machine, so that the run says nothing about speed.
-    #[must_use]
-    pub fn disturbed(&self) -> bool {
+    pub(crate) fn disturbed(&self) -> bool {
         self.disturbed
     }
 
-    /// The checks and the first failure.
-    #[must_use]
-    pub fn into_parts(self) -> (Vec<Check>, Option<Failure>) {
-        (self.checks, self.failure)
+    /// Every check in order, the first failure, and what was measured of the weights.
+    pub(crate) fn into_parts(self) -> (Vec<Check>, Option<Failure>, Option<WeightsRecord>) {
+        (self.checks, self.failure, self.weights)
     }
 }
 
 /// Loss as the worker sent it.
 #[must_use]
-pub fn reported_loss(trained: &Trained) -> f64 {
+pub(crate) fn reported_loss(trained: &Trained) -> f64 {
     f64::from_bits(trained.loss_bits)
-}
-
-/// The checks made so far, and the first failure among them.
-#[derive(Default)]
-struct Checks {
-    made: Vec<Check>,
-    failure: Option<Failure>,
-}
-
-/// A value and how people read it.
-struct Shown {
-    value: Option<f64>,
-    text: String,
-}
-
-impl Shown {
-    fn number(value: f64, unit: &str) -> Self {
-        Self {
-            value: value.is_finite().then_some(value),
-            text: format!("{}{unit}", failure::significant(value)),
-        }
-    }
-
-    fn text(text: impl Into<String>) -> Self {
-        Self {
-            value: None,
-            text: text.into(),
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53 are exact")]
-    fn count(value: u64) -> Self {
-        Self {
-            value: Some(value as f64),
-            text: failure::grouped(value),
-        }
-    }
-}
-
-impl Checks {
-    /// Records a check with a limit. `explain` makes the failure, and is called for the first
-    /// failed check only.
-    fn limit(
-        &mut self,
-        name: &str,
-        code: ErrorCode,
-        measured: Shown,
-        limit: Shown,
-        passed: bool,
-        explain: impl FnOnce() -> Failure,
-    ) {
-        if !passed && self.failure.is_none() {
-            self.failure = Some(explain());
-        }
-        let verdict = if passed {
-            CheckVerdict::Passed
-        } else {
-            CheckVerdict::Failed
-        };
-        self.record(name, Some(code), measured, limit, verdict);
-    }
-
-    /// Records a measured value for which no limit is set.
-    fn not_required(&mut self, name: &str, measured: Shown) {
-        self.record(
-            name,
-            None,
-            measured,
-            Shown::text("none set"),
-            CheckVerdict::NotRequired,
-        );
-    }
-
-    /// Records a check that an earlier finding made impossible.
-    fn not_made(&mut self, name: &str, code: ErrorCode, why: &str) {
-        self.record(
-            name,
-            Some(code),
-            Shown::text(why),
-            Shown::text(""),
-            CheckVerdict::NotMade,
-        );
-    }
-
-    fn record(
-        &mut self,
-        name: &str,
-        error_code: Option<ErrorCode>,
-        measured: Shown,
-        limit: Shown,
-        verdict: CheckVerdict,
-    ) {
-        self.made.push(Check {
-            name: name.to_owned(),
-            measured: measured.value,
-            measured_text: measured.text,
-            limit: limit.value,
-            limit_text: limit.text,
-            verdict,
-            error_code,
-        });
-    }
 }
 
 /// Logits present, 3-D with the right batch size and vocabulary, and not cut short. True if all of
@@ -287,7 +192,7 @@ fn check_tokens(evidence: &Evidence<'_>, checks: &mut Checks) {
 
 fn check_loss(evidence: &Evidence<'_>, checks: &mut Checks) {
     let loss = reported_loss(evidence.trained);
-    let expected = evidence.reference_loss;
+    let expected = evidence.reference.loss;
     let sane = loss.is_finite() && loss > 0.0;
     checks.limit(
         "loss_positive",
@@ -339,8 +244,8 @@ fn check_logits(
     }
     let (atol, rtol) = limit.unwrap_or((0.0, 0.0));
     let comparison = compare_values(
-        evidence.layout.logits(evidence.reference),
-        evidence.layout.logits(evidence.results),
+        evidence.sample.layout().logits(&evidence.reference.results),
+        evidence.sample.layout().logits(evidence.results),
         atol,
         rtol,
     )?;
@@ -380,176 +285,6 @@ fn logits_measured(comparison: &ValueComparison) -> Shown {
             "{} at most",
             failure::significant(comparison.max_abs_difference)
         ),
-    }
-}
-
-/// The final state: complete, of the right form, finite, trained, changed, and close to the
-/// reference's.
-fn check_weights(evidence: &Evidence<'_>, checks: &mut Checks) -> Result<(), CompareError> {
-    let slots = evidence.layout.slots();
-    let found = &evidence.answer.tensors;
-    let missing: Vec<&str> = slots
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| found.get(*index).is_none_or(Option::is_none))
-        .map(|(_, slot)| slot.name.as_str())
-        .collect();
-    checks.limit(
-        "final_state_complete",
-        ErrorCode::IncompleteFinalState,
-        Shown::text(format!(
-            "{} of {} tensors",
-            slots.len() - missing.len(),
-            slots.len()
-        )),
-        Shown::text("all"),
-        missing.is_empty(),
-        || failure::incomplete_state(&missing, slots.len()),
-    );
-    let misfits: Vec<(&str, &TensorForm, String)> = slots
-        .iter()
-        .zip(found)
-        .filter_map(|(slot, form)| Some((slot, form.as_ref()?)))
-        .filter(|(slot, form)| form.dtype != slot.dtype || form.shape != slot.shape)
-        .map(|(slot, form)| {
-            (
-                slot.name.as_str(),
-                form,
-                failure::form(&slot.dtype, &slot.shape),
-            )
-        })
-        .collect();
-    checks.limit(
-        "final_state_form",
-        ErrorCode::InvalidFinalStateShape,
-        Shown::text(if misfits.is_empty() {
-            "as the model's".to_owned()
-        } else {
-            format!("{} differ", misfits.len())
-        }),
-        Shown::text("as the model's"),
-        misfits.is_empty(),
-        || failure::state_form(&misfits),
-    );
-    let comparison = if missing.is_empty() && misfits.is_empty() {
-        Some(compare_states(evidence)?)
-    } else {
-        None
-    };
-    let trainable = evidence.answer.trainable_parameters;
-    let check_trainable = |checks: &mut Checks| {
-        checks.limit(
-            "trainable_parameters",
-            ErrorCode::InsufficientTrainableParams,
-            Shown::number(percent(trainable, evidence.parameters), " %"),
-            Shown::number(100.0, " %"),
-            trainable == evidence.parameters,
-            || failure::frozen(evidence.parameters, trainable),
-        );
-    };
-    let Some((weights, worst)) = comparison else {
-        const WHY: &str = "the final state does not fit";
-        checks.not_made("final_state_finite", ErrorCode::WeightNan, WHY);
-        check_trainable(checks);
-        for (name, code) in [
-            ("params_changed", ErrorCode::InsufficientParamsChanged),
-            ("weight_relative_error", ErrorCode::WeightMismatch),
-            ("update_relative_error", ErrorCode::UpdateMismatch),
-        ] {
-            checks.not_made(name, code, WHY);
-        }
-        return Ok(());
-    };
-    checks.limit(
-        "final_state_finite",
-        ErrorCode::WeightNan,
-        Shown::text(match weights.non_finite {
-            0 => "all finite".to_owned(),
-            count => format!("{} are not", failure::grouped(count)),
-        }),
-        Shown::text("all finite"),
-        weights.non_finite == 0,
-        || failure::not_finite(weights.non_finite, weights.elements),
-    );
-    check_trainable(checks);
-    check_distances(evidence, &weights, &worst, checks);
-    Ok(())
-}
-
-/// The tensor with the largest error relative to its own update.
-struct WorstTensor {
-    name: String,
-    error: f64,
-}
-
-fn compare_states(
-    evidence: &Evidence<'_>,
-) -> Result<(WeightComparison, WorstTensor), CompareError> {
-    let mut total = WeightComparison::default();
-    let mut worst = WorstTensor {
-        name: String::new(),
-        error: -1.0,
-    };
-    for (index, slot) in evidence.layout.slots().iter().enumerate() {
-        let comparison = compare_weights(
-            evidence.layout.tensor(evidence.initial, index),
-            evidence.layout.tensor(evidence.reference, index),
-            evidence.layout.tensor(evidence.results, index),
-        )?;
-        let error = comparison.update_relative_error();
-        if error > worst.error {
-            worst = WorstTensor {
-                name: slot.name.clone(),
-                error,
-            };
-        }
-        total = total.merge(comparison);
-    }
-    Ok((total, worst))
-}
-
-fn check_distances(
-    evidence: &Evidence<'_>,
-    weights: &WeightComparison,
-    worst: &WorstTensor,
-    checks: &mut Checks,
-) {
-    let limits = &evidence.hparams.verification;
-    let changed = weights.changed_ratio();
-    match limits.min_params_changed_ratio {
-        Some(limit) => checks.limit(
-            "params_changed",
-            ErrorCode::InsufficientParamsChanged,
-            Shown::number(100.0 * changed, " %"),
-            Shown::number(100.0 * limit, " % at least"),
-            changed >= limit,
-            || failure::unchanged(weights, limit),
-        ),
-        None => checks.not_required("params_changed", Shown::number(100.0 * changed, " %")),
-    }
-    let weight_error = weights.weight_relative_error();
-    match limits.weight_relative_error_max {
-        Some(limit) => checks.limit(
-            "weight_relative_error",
-            ErrorCode::WeightMismatch,
-            Shown::number(weight_error, ""),
-            Shown::number(limit, ""),
-            weight_error <= limit,
-            || failure::weights(weight_error, limit, weights),
-        ),
-        None => checks.not_required("weight_relative_error", Shown::number(weight_error, "")),
-    }
-    let update_error = weights.update_relative_error();
-    match limits.update_relative_error_max {
-        Some(limit) => checks.limit(
-            "update_relative_error",
-            ErrorCode::UpdateMismatch,
-            Shown::number(update_error, ""),
-            Shown::number(limit, ""),
-            update_error <= limit,
-            || failure::update(update_error, limit, weights, &worst.name, worst.error),
-        ),
-        None => checks.not_required("update_relative_error", Shown::number(update_error, "")),
     }
 }
 
@@ -631,7 +366,7 @@ fn check_disturbance(evidence: &Evidence<'_>, checks: &mut Checks) -> bool {
 impl Evidence<'_> {
     /// What the run computed, and in which time.
     #[must_use]
-    pub fn work(&self) -> Work {
+    pub(crate) fn work(&self) -> Work {
         Work {
             parameters: self.parameters,
             unique_tokens: self.hparams.unique_tokens(),
@@ -641,31 +376,43 @@ impl Evidence<'_> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole as f64
-}
-
 #[cfg(test)]
 mod tests {
     use crusades_core::{ErrorCode, Hparams};
 
+    use crusades_numerics::{SampledTensor, StepBasis};
+
     use super::{Evidence, Verdict};
+    use crate::calibration::tests::calibration;
     use crate::clock::Span;
     use crate::layout::Layout;
+    use crate::limits::Limits;
+    use crate::plan::Seed;
     use crate::protocol::{Answer, TensorDescription, TensorForm, Trained};
-    use crate::report::CheckVerdict;
+    use crate::report::{CheckVerdict, Failure};
+    use crate::round::ReferenceRun;
+    use crate::sample::SampleShape;
 
     const VOCABULARY: u64 = 16;
     const ROWS: usize = 3;
 
+    /// Elements of tensor "a", which is sampled whole, as "b" is.
+    const ELEMENTS: usize = 40;
+
+    const STEPS: u16 = 3;
+
     /// One honest run of a model with two tensors; each case spoils something in it.
     struct Case {
         hparams: Hparams,
+        limits: Limits,
         layout: Layout,
-        initial: Vec<u8>,
+        sample: SampleShape,
+        /// The weights before the first step and after each.
+        states: Vec<Vec<u8>>,
+        /// The reference's answer.
         reference: Vec<u8>,
         results: Vec<u8>,
+        dump: Option<Vec<u8>>,
         trained: Trained,
         answer: Answer,
         span: Span,
@@ -687,14 +434,10 @@ mod tests {
                     shape,
                     parameter: true,
                 });
-            let layout = Layout::new(&tensors, ROWS, VOCABULARY).unwrap();
-            let mut initial = Vec::new();
-            let mut reference = Vec::new();
-            for element in 0..layout.bytes() / 4 {
-                let weight = f32::from(u16::try_from(element).unwrap()) / 100.0 + 1.0;
-                initial.extend_from_slice(&weight.to_le_bytes());
-                reference.extend_from_slice(&(weight + 0.001).to_le_bytes());
-            }
+            let layout = Layout::new(&tensors, 0, 0).unwrap();
+            let sample = SampleShape::new(&tensors, &layout, ROWS, VOCABULARY).unwrap();
+            let states: Vec<Vec<u8>> = (0..=STEPS).map(|step| Self::state(&sample, step)).collect();
+            let reference = states[usize::from(STEPS)].clone();
             let form = |shape: &[u64]| TensorForm {
                 dtype: "float32".to_owned(),
                 shape: shape.to_vec(),
@@ -715,26 +458,74 @@ mod tests {
                     trainable_parameters: 51,
                 },
                 results: reference.clone(),
+                dump: None,
                 span: Span::new(1.0, 1.0),
                 foreign_cpu_share: Some(0.1),
+                limits: Limits::new(&hparams.verification, None, std::iter::empty()).unwrap(),
                 hparams,
                 layout,
-                initial,
+                sample,
+                states,
                 reference,
             }
+        }
+
+        /// Weights and logits after `step` steps, each of which moves every element by about
+        /// 0.001, and no two elements or steps alike.
+        fn state(sample: &SampleShape, step: u16) -> Vec<u8> {
+            (0..sample.layout().bytes() / 4)
+                .flat_map(|element| {
+                    let element = f32::from(u16::try_from(element).unwrap());
+                    let moved: f32 = (0..step)
+                        .map(|step| (element * (1.3 + f32::from(step))).sin().mul_add(0.4, 1.0))
+                        .sum();
+                    (element / 100.0 + 1.0 + 0.001 * moved).to_le_bytes()
+                })
+                .collect()
+        }
+
+        fn reference_run(&self) -> ReferenceRun {
+            let layout = self.sample.layout();
+            let tensors: Vec<SampledTensor<'_>> = (0..2)
+                .map(|index| SampledTensor {
+                    population: self.sample.populations()[index],
+                    attributed: true,
+                    states: self
+                        .states
+                        .iter()
+                        .map(|state| layout.tensor(state, index))
+                        .collect(),
+                })
+                .collect();
+            ReferenceRun {
+                loss: 2.5,
+                results: self.reference.clone(),
+                sample: self.sample.draw(Seed::from_bytes([1; 32])),
+                after_steps: (0..=u32::from(STEPS)).collect(),
+                // 51 elements bear less noise than a real model's.
+                basis: StepBasis::new(&tensors, 1e-3).unwrap(),
+                dump: self.dump.as_ref().map(|_| self.whole(&self.reference)),
+            }
+        }
+
+        /// A whole state: here all elements are in the sample, in order.
+        fn whole(&self, sampled: &[u8]) -> Vec<u8> {
+            sampled[..self.layout.bytes()].to_vec()
         }
 
         fn verdict(&self) -> Verdict {
             Verdict::reach(&Evidence {
                 hparams: &self.hparams,
+                limits: &self.limits,
                 layout: &self.layout,
+                sample: &self.sample,
                 parameters: 51,
                 vocabulary: VOCABULARY,
                 logit_rows: ROWS,
-                initial: &self.initial,
-                reference: &self.reference,
-                reference_loss: 2.5,
+                initial: &self.whole(&self.states[0]),
+                reference: &self.reference_run(),
                 results: &self.results,
+                dump: self.dump.as_deref(),
                 trained: &self.trained,
                 answer: &self.answer,
                 span: self.span,
@@ -744,14 +535,29 @@ mod tests {
             .unwrap()
         }
 
+        fn failure(&self) -> Option<Failure> {
+            self.verdict().failure
+        }
+
         fn code(&self) -> Option<ErrorCode> {
-            self.verdict().failure().map(|failure| failure.code)
+            self.failure().map(|failure| failure.code)
         }
 
         /// Element `index` of tensor "a".
         fn weight(&mut self, index: usize) -> &mut [u8] {
-            let start = usize::try_from(self.layout.slots()[0].offset).unwrap() + 4 * index;
-            &mut self.results[start..start + 4]
+            &mut self.results[4 * index..4 * index + 4]
+        }
+
+        /// A run that left out the update of one step, counted from 0.
+        fn skip(&mut self, skipped: usize) {
+            for element in 0..self.layout.bytes() / 4 {
+                let value = |bytes: &[u8]| {
+                    f32::from_le_bytes(bytes[4 * element..4 * element + 4].try_into().unwrap())
+                };
+                let update = value(&self.states[skipped + 1]) - value(&self.states[skipped]);
+                let left = value(&self.results) - update;
+                self.results[4 * element..4 * element + 4].copy_from_slice(&left.to_le_bytes());
+            }
         }
 
         fn logits_form(&mut self) -> &mut TensorForm {
@@ -770,9 +576,9 @@ mod tests {
     #[test]
     fn an_honest_run_passes_every_check() {
         let verdict = Case::honest().verdict();
-        assert!(verdict.failure().is_none());
+        assert!(verdict.failure.is_none());
         assert!(!verdict.disturbed());
-        for check in verdict.checks() {
+        for check in &verdict.checks {
             assert!(
                 matches!(
                     check.verdict,
@@ -846,8 +652,10 @@ mod tests {
     #[test]
     fn logits_are_compared_where_a_tolerance_is_set() {
         let shift = |case: &mut Case, by: f32| {
-            let value = f32::from_le_bytes(case.results[..4].try_into().unwrap()) + by;
-            case.results[..4].copy_from_slice(&value.to_le_bytes());
+            let place = case.sample.layout().tensor_bytes();
+            let logit = &mut case.results[place..place + 4];
+            let value = f32::from_le_bytes(logit.try_into().unwrap()) + by;
+            logit.copy_from_slice(&value.to_le_bytes());
         };
         let tournament = |case: &mut Case| {
             case.hparams.verification.logits_atol = Some(1e-3);
@@ -902,8 +710,9 @@ mod tests {
         let mut case = Case::honest();
         case.answer.tensors[1] = None;
         let verdict = case.verdict();
+        assert_eq!(verdict.weights, None);
         let update = verdict
-            .checks()
+            .checks
             .iter()
             .find(|check| check.name == "update_relative_error")
             .unwrap();
@@ -933,23 +742,22 @@ mod tests {
     #[test]
     fn weights_must_have_moved_as_the_references_did() {
         check(
-            |case| case.results = case.initial.clone(),
+            |case| case.results = case.states[0].clone(),
             Some(ErrorCode::InsufficientParamsChanged),
         );
         // Every tenth element left where it was: too little for the share, enough for the update.
         let skip_some = |case: &mut Case| {
-            for index in (0..40).step_by(10) {
-                let initial = case.initial.clone();
-                let start = usize::try_from(case.layout.slots()[0].offset).unwrap() + 4 * index;
-                case.weight(index)
-                    .copy_from_slice(&initial[start..start + 4]);
+            for index in (0..ELEMENTS).step_by(10) {
+                let initial = case.states[0][4 * index..4 * index + 4].to_vec();
+                case.weight(index).copy_from_slice(&initial);
             }
         };
         check(skip_some, Some(ErrorCode::UpdateMismatch));
         check(
             |case| {
                 skip_some(case);
-                case.hparams.verification.update_relative_error_max = None;
+                case.limits.update_error = None;
+                case.limits.coefficient_deviation = None;
             },
             None,
         );
@@ -963,11 +771,106 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_changed_elements_is_measured_against_the_references_own() {
+        // Half of the elements never move, in the reference neither.
+        let half = |case: &mut Case| {
+            let initial = case.states[0].clone();
+            for state in case.states.iter_mut().chain([&mut case.reference]) {
+                state[..case.layout.bytes() / 2]
+                    .copy_from_slice(&initial[..case.layout.bytes() / 2]);
+            }
+            case.results = case.reference.clone();
+        };
+        check(half, None);
+        check(
+            |case| {
+                half(case);
+                let initial = case.states[0].clone();
+                let end = case.layout.bytes() * 3 / 4;
+                case.results[..end].copy_from_slice(&initial[..end]);
+            },
+            Some(ErrorCode::InsufficientParamsChanged),
+        );
+    }
+
+    #[test]
+    fn a_step_that_was_left_out_is_named() {
+        for skipped in 0..usize::from(STEPS) {
+            let mut case = Case::honest();
+            // The update error alone would find it too; here the steps have to.
+            case.limits.update_error = None;
+            case.skip(skipped);
+            let failure = case.failure().unwrap();
+            assert_eq!(failure.code, ErrorCode::UpdateMismatch);
+            let expected = format!("Step {} of 3 contributed 0.00 of its update.", skipped + 1);
+            assert_eq!(failure.headline, expected);
+            let weights = case.verdict().weights.unwrap();
+            for (step, share) in weights.steps.iter().enumerate() {
+                let expected = if step == skipped { 0.0 } else { 1.0 };
+                assert!((share.share - expected).abs() < 1e-2, "{weights:?}");
+            }
+        }
+        check(|case| case.limits.update_error = None, None);
+    }
+
+    #[test]
+    fn a_tensor_has_a_limit_of_its_own_where_its_noise_is_known() {
+        let spoil = |case: &mut Case| {
+            // "b" is a fifth of the elements; here one of them moves by half as much again.
+            let start = case.sample.layout().offset(1);
+            let [from, to] = [0, usize::from(STEPS)].map(|state| {
+                let bytes = &case.states[state][start..start + 4];
+                f32::from_le_bytes(bytes.try_into().unwrap())
+            });
+            case.results[start..start + 4].copy_from_slice(&(to + 0.5 * (to - from)).to_le_bytes());
+            case.limits.update_error = Some(0.5);
+            case.limits.coefficient_deviation = None;
+        };
+        check(spoil, None);
+        let calibrated = |case: &mut Case, noise: f64| {
+            let calibration = calibration(&[("a", 0.01), ("b", noise)]);
+            let names = ["a", "b"].into_iter();
+            let limits = &case.hparams.verification;
+            case.limits = Limits::new(limits, Some(&calibration), names).unwrap();
+            spoil(case);
+        };
+        let mut case = Case::honest();
+        calibrated(&mut case, 0.01);
+        let failure = case.failure().unwrap();
+        assert_eq!(failure.code, ErrorCode::UpdateMismatch);
+        assert!(failure.headline.contains("tensor b "), "{failure:?}");
+        check(|case| calibrated(case, 0.2), None);
+    }
+
+    #[test]
+    fn all_weights_must_be_those_that_were_answered() {
+        let full = |case: &mut Case| case.dump = Some(case.whole(&case.results));
+        check(full, None);
+        check(
+            |case| {
+                full(case);
+                // Too little for any other check.
+                let dump = case.dump.as_mut().unwrap();
+                dump[0] ^= 1;
+            },
+            Some(ErrorCode::WeightMismatch),
+        );
+        check(
+            |case| {
+                full(case);
+                let value = f32::NAN.to_le_bytes();
+                case.dump.as_mut().unwrap()[..4].copy_from_slice(&value);
+            },
+            Some(ErrorCode::WeightNan),
+        );
+    }
+
+    #[test]
     fn the_hosts_clocks_must_agree_and_that_is_no_fault_of_the_submission() {
         let mut case = Case::honest();
         case.span = Span::new(1.0, 1.01);
         let verdict = case.verdict();
-        let failure = verdict.failure().unwrap();
+        let failure = verdict.failure.unwrap();
         assert_eq!(failure.code, ErrorCode::TimerTampering);
         assert_eq!(failure.fault, crusades_core::Fault::Infrastructure);
         check(|case| case.span = Span::new(1.0, 1.004), None);
@@ -999,7 +902,7 @@ mod tests {
         case.hparams.disturbance.max_foreign_cpu_share = Some(0.05);
         let verdict = case.verdict();
         assert!(verdict.disturbed());
-        assert!(verdict.failure().is_none());
+        assert!(verdict.failure.is_none());
         case.foreign_cpu_share = Some(0.04);
         assert!(!case.verdict().disturbed());
     }
@@ -1008,7 +911,7 @@ mod tests {
     fn the_first_failure_in_the_contracts_order_names_the_code() {
         check(
             |case| {
-                case.results = case.initial.clone();
+                case.results = case.states[0].clone();
                 case.trained.total_tokens = 0;
                 case.trained.loss_bits = f64::NAN.to_bits();
             },

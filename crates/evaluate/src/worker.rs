@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant as Timer};
 
-use crusades_core::hparams::OptimizerHparams;
+use crusades_core::hparams::{ModelDtype, OptimizerHparams};
 use crusades_sandbox::{
     ControlError, EmbeddedFile, Exit, Limits, LogSnapshot, Mount, Sandbox, SandboxRequest,
     SealedMemory, SharedMemory, StartError, Tier,
@@ -26,6 +26,7 @@ use crate::protocol::{
     self, Answer, Channel, ChannelError, Failed, ModelSource, Ready, Reply, Request, Trained,
 };
 use crate::report::Phase;
+use crate::sample::SampleShape;
 
 /// Where the archive of the worker lies in the sandbox.
 const ARCHIVE: &str = "/crusades/worker.zip";
@@ -53,6 +54,8 @@ pub struct WorkerSetup {
     pub model_mounts: Vec<Mount>,
     /// The model.
     pub model: ModelSource,
+    /// Its element type.
+    pub dtype: ModelDtype,
     /// The optimizer for submissions, if they get one.
     pub optimizer: Option<OptimizerHparams>,
     /// CPU threads.
@@ -125,6 +128,10 @@ pub struct RunOrder<'a> {
     pub sequence_length: u32,
     /// Rows of the last logits to ask for.
     pub logit_rows: &'a [u64],
+    /// Positions of the weights to ask for: [`Sample::to_bytes`](crate::sample::Sample::to_bytes).
+    pub positions: &'a [u8],
+    /// Where all weights are to be written when the clock has stopped, if they are wanted.
+    pub dump: Option<&'a Layout>,
     /// What has to be repeated in the replies to run and question.
     pub nonces: [&'a str; 2],
     /// Time limit of the run.
@@ -140,6 +147,8 @@ pub struct RunOutput {
     pub answer: Answer,
     /// A copy of the results, made while the worker was frozen.
     pub results: Vec<u8>,
+    /// All weights, if they were wanted.
+    pub dump: Option<Vec<u8>>,
     /// From the release of the batches to the freeze.
     pub span: Span,
     /// Times of the parts of the run.
@@ -165,7 +174,31 @@ pub struct Worker {
 #[derive(Debug)]
 struct Memory {
     batches: SharedMemory,
+    positions: SharedMemory,
     results: SharedMemory,
+    /// Where in the results the rows of logits begin, in bytes.
+    logits_offset: u64,
+}
+
+/// What the trusted worker writes down during one run: its weights at the run's positions, before
+/// the first step and after some or all of them.
+#[derive(Debug)]
+pub struct Recording {
+    memory: SharedMemory,
+    /// Bytes of one state.
+    stride: usize,
+}
+
+impl Recording {
+    /// A copy of what was written: one region for each state, laid out as the results are,
+    /// without logits.
+    ///
+    /// # Errors
+    /// [`WorkerError::Resources`] if there is no memory for it.
+    pub fn states(&self) -> Result<Vec<Vec<u8>>, WorkerError> {
+        let all = copy(&self.memory)?;
+        Ok(all.chunks_exact(self.stride).map(<[u8]>::to_vec).collect())
+    }
 }
 
 impl Worker {
@@ -213,6 +246,7 @@ impl Worker {
             device: "cpu",
             threads: setup.threads,
             model: &setup.model,
+            dtype: setup.dtype,
             optimizer: setup.optimizer,
         };
         match started.ask(&hello, &[], START_TIMEOUT)? {
@@ -251,23 +285,25 @@ impl Worker {
         }
     }
 
-    /// Makes the memory for batches and results, and hands it over.
+    /// Makes the memory for batches, positions and results, and hands it over.
     ///
     /// # Errors
     /// [`WorkerError`] if there is not enough memory or the worker fails.
-    pub fn share_memory(&mut self, layout: &Layout, batch_bytes: usize) -> Result<(), WorkerError> {
-        let create = |name, bytes| {
-            SharedMemory::create(name, bytes)
-                .map_err(|source| WorkerError::Resources { what: name, source })
-        };
+    pub fn share_memory(
+        &mut self,
+        sample: &SampleShape,
+        batch_bytes: usize,
+    ) -> Result<(), WorkerError> {
         let memory = Memory {
-            batches: create("shared memory for batches", batch_bytes)?,
-            results: create("shared memory for results", layout.bytes())?,
+            batches: shared("shared memory for batches", batch_bytes)?,
+            positions: shared("shared memory for positions", sample.position_bytes())?,
+            results: shared("shared memory for results", sample.layout().bytes())?,
+            logits_offset: sample.layout().tensor_bytes() as u64,
         };
         let request = Request::Memory {
-            layout: layout.slots(),
+            sampled: sample.layout().slots(),
         };
-        let descriptors = [memory.batches.as_fd(), memory.results.as_fd()];
+        let descriptors = [&memory.batches, &memory.positions, &memory.results].map(AsFd::as_fd);
         let reply = exchange(
             &mut self.channel,
             &self.sandbox,
@@ -283,19 +319,63 @@ impl Worker {
     ///
     /// # Errors
     /// [`WorkerError`] if the worker fails.
-    pub fn give_initial_weights(&mut self, initial: &SealedMemory) -> Result<(), WorkerError> {
-        let reply = self.ask(&Request::Initial, &[initial.as_fd()], SHORT_TIMEOUT)?;
-        expect(&Request::Initial, reply, &Reply::Mapped)
+    pub fn give_initial_weights(
+        &mut self,
+        layout: &Layout,
+        initial: &SealedMemory,
+    ) -> Result<(), WorkerError> {
+        let request = Request::Initial {
+            layout: layout.slots(),
+        };
+        let reply = self.ask(&request, &[initial.as_fd()], SHORT_TIMEOUT)?;
+        expect(&request, reply, &Reply::Mapped)
     }
 
-    /// The weights that the worker has now, laid out as results are. For a trusted worker.
+    /// All weights that the worker has now, laid out as `layout`.
     ///
     /// # Errors
-    /// [`WorkerError`] if the worker fails or has no memory yet.
-    pub fn dump_weights(&mut self) -> Result<Vec<u8>, WorkerError> {
-        let reply = self.ask(&Request::Dump, &[], SHORT_TIMEOUT)?;
-        expect(&Request::Dump, reply, &Reply::Dumped)?;
-        copy(&self.memory()?.results)
+    /// [`WorkerError`] if the worker fails or there is not enough memory.
+    pub fn dump_weights(&mut self, layout: &Layout) -> Result<Vec<u8>, WorkerError> {
+        let mut memory = shared("shared memory for all weights", layout.bytes())?;
+        spoil(&mut memory)?;
+        let request = Request::Dump {
+            layout: layout.slots(),
+        };
+        let reply = self.ask(&request, &[memory.as_fd()], self.phase_timeout)?;
+        expect(&request, reply, &Reply::Dumped)?;
+        copy(&memory)
+    }
+
+    /// Has the trusted worker record its next run: its weights at `positions`, after these numbers
+    /// of steps.
+    ///
+    /// # Errors
+    /// [`WorkerError`] if the worker fails or there is not enough memory.
+    pub fn record_next_run(
+        &mut self,
+        sample: &SampleShape,
+        positions: &[u8],
+        after_steps: &[u32],
+    ) -> Result<Recording, WorkerError> {
+        let stride = sample.layout().tensor_bytes();
+        let bytes = stride.saturating_mul(after_steps.len());
+        let recording = Recording {
+            memory: shared("shared memory for the record of a run", bytes)?,
+            stride,
+        };
+        self.thaw()?;
+        write(
+            &mut self.memory_mut()?.positions,
+            positions,
+            "the positions",
+        )?;
+        let request = Request::Record {
+            after_steps,
+            stride: stride as u64,
+        };
+        let reply = self.ask(&request, &[recording.memory.as_fd()], SHORT_TIMEOUT)?;
+        expect(&request, reply, &Reply::Mapped)?;
+        Ok(recording)
     }
 
     /// Hands over the submission. From here on the worker is not trusted.
@@ -335,6 +415,7 @@ impl Worker {
             nonce: order.nonces[1],
             logit_rows: order.logit_rows,
             vocabulary: self.ready.vocabulary,
+            logits_offset: self.memory()?.logits_offset,
         };
         let cpu_before = self.sandbox.usage(SHORT_TIMEOUT).cpu_time;
         let load_before = CpuLoad::now();
@@ -343,13 +424,11 @@ impl Worker {
 
         // The clock starts before the first byte of a batch is in reach of the worker...
         let released = Instant::now();
-        self.memory_mut()?
-            .batches
-            .write_at(0, order.batches)
-            .map_err(|source| WorkerError::Resources {
-                what: "the batches",
-                source,
-            })?;
+        write(
+            &mut self.memory_mut()?.batches,
+            order.batches,
+            "the batches",
+        )?;
         let late = |error| match error {
             WorkerError::Timeout(_) => WorkerError::Timeout(order.timeout),
             error => error,
@@ -359,6 +438,12 @@ impl Worker {
             return Err(unexpected(&run, &reply));
         };
         let trained_at = Instant::now();
+        // Not before now: nobody can know what will be asked.
+        write(
+            &mut self.memory_mut()?.positions,
+            order.positions,
+            "the positions",
+        )?;
         let reply = self.ask(&question, &[], left()).map_err(late)?;
         let Reply::Answer(answer) = reply else {
             return Err(unexpected(&question, &reply));
@@ -377,6 +462,13 @@ impl Worker {
         let cpu_after = self.sandbox.usage(SHORT_TIMEOUT).cpu_time;
         let copying = Timer::now();
         let results = copy(&self.memory()?.results)?;
+        let copied = copying.elapsed().as_secs_f64();
+        let dumping = Timer::now();
+        let dump = order
+            .dump
+            .map(|layout| self.dump_after_run(layout))
+            .transpose()?;
+        let dumped = dumping.elapsed().as_secs_f64();
         let cpu_seconds = cpu_before
             .zip(cpu_after)
             .map(|(before, after)| after.saturating_sub(before).as_secs_f64());
@@ -384,21 +476,34 @@ impl Worker {
             name: name.to_owned(),
             seconds,
         };
+        let mut phases = vec![
+            phase("reset", reset_seconds),
+            phase("train", released.until(trained_at).seconds()),
+            phase("answer", trained_at.until(answered_at).seconds()),
+            phase("freeze", answered_at.until(frozen_at).seconds()),
+            phase("copy", copied),
+        ];
+        if dump.is_some() {
+            phases.push(phase("dump", dumped));
+        }
         Ok(RunOutput {
             trained,
             answer,
             results,
+            dump,
             span: released.until(frozen_at),
-            phases: vec![
-                phase("reset", reset_seconds),
-                phase("train", released.until(trained_at).seconds()),
-                phase("answer", trained_at.until(answered_at).seconds()),
-                phase("freeze", answered_at.until(frozen_at).seconds()),
-                phase("copy", copying.elapsed().as_secs_f64()),
-            ],
+            phases,
             cpu_seconds,
             foreign_cpu_share: CpuLoad::foreign_share(load_before, load_after, cpu_seconds),
         })
+    }
+
+    /// All weights of a run that has ended, from a worker that is frozen before and after.
+    fn dump_after_run(&mut self, layout: &Layout) -> Result<Vec<u8>, WorkerError> {
+        self.thaw()?;
+        let weights = self.dump_weights(layout)?;
+        self.freeze()?;
+        Ok(weights)
     }
 
     /// Stops the worker where it is, until its next run.
@@ -525,6 +630,16 @@ fn unexpected(request: &Request<'_>, reply: &Reply) -> WorkerError {
         request.name(),
         reply.name()
     ))
+}
+
+fn shared(what: &'static str, bytes: usize) -> Result<SharedMemory, WorkerError> {
+    SharedMemory::create(what, bytes).map_err(|source| WorkerError::Resources { what, source })
+}
+
+fn write(memory: &mut SharedMemory, bytes: &[u8], what: &'static str) -> Result<(), WorkerError> {
+    memory
+        .write_at(0, bytes)
+        .map_err(|source| WorkerError::Resources { what, source })
 }
 
 fn copy(memory: &SharedMemory) -> Result<Vec<u8>, WorkerError> {

@@ -1,7 +1,7 @@
 //! `crusades bench`: speed alone, in turns with the baseline.
 
+use crusades_evaluate::admit;
 use crusades_evaluate::bench::{self, BenchError};
-use crusades_evaluate::{Submission, scan};
 
 use super::evaluation::{print_json, task_and_settings, unprepared};
 use crate::cli::Bench;
@@ -15,22 +15,17 @@ pub(crate) fn run(flags: &Bench) -> Result<Code, Complaint> {
     let mut console = Console::new(flags.evaluation.quiet);
     let rules = Rules::read(&flags.evaluation.hparams, Some(flags.pairs), &console)?;
     let file = SubmissionFile::read(&flags.file, rules.policy.limits.max_source_bytes)?;
-    let submission = Submission {
-        file: &file.name,
-        source: &file.source,
-        length: file.length,
-    };
-    let scanned = scan(submission, &rules.policy, rules.hparams.docker.num_gpus);
-    let Some(source) = scanned
-        .runnable_source
-        .as_ref()
-        .filter(|_| scanned.accepted())
-    else {
+    let (scanned, admitted) = admit(
+        file.submission(),
+        &rules.policy,
+        rules.hparams.docker.num_gpus,
+    );
+    let Ok(admitted) = admitted else {
         output::note(&super::scan::findings(&file, &scanned));
         return Ok(Code::RefusedByScan);
     };
     let (task, settings) = task_and_settings(&flags.evaluation, &rules, &mut console)?;
-    let outcome = bench::compare(task, settings, source, &mut |event| {
+    let outcome = bench::compare(task, settings, admitted.source(), &mut |event| {
         console.event(event);
     });
     console.clear();

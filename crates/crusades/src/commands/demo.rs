@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crusades_core::Metric;
 use crusades_evaluate::report::{CheckVerdict, Failure, Outcome, Report, RunRecord};
-use crusades_evaluate::{Event, Round, Submission};
+use crusades_evaluate::{Event, Round, Submission, admit};
 use crusades_store::{
     Arrival, Check, Evaluation, JudgedRun, Judgement, LeaderboardEntry, Store, StoreError,
     UnixMicros,
@@ -78,12 +78,16 @@ pub(crate) fn run(flags: &Demo) -> Result<Code, Complaint> {
             length: example.source.len() as u64,
         };
         let created_at = UnixMicros::from(SystemTime::now());
-        let report = round.judge(submission, &rules.policy, &mut |event| {
-            // Each submission's phases are in its report; here its result is enough.
-            if let Event::Started(what) = event {
-                console.spin(what);
-            }
-        });
+        let (_, admitted) = admit(submission, &rules.policy, rules.hparams.docker.num_gpus);
+        let report = match admitted {
+            Err(report) => *report,
+            Ok(admitted) => round.judge(submission, &admitted, &mut |event| {
+                // Each submission's phases are in its report; here its result is enough.
+                if let Event::Started(what) = event {
+                    console.spin(what);
+                }
+            }),
+        };
         console.clear();
         console.say(&format!("      {}", printable(&report.summary)));
         if report.outcome != example.expected {

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anstyle::Style;
-use crusades_evaluate::{Submission, scan};
+use crusades_evaluate::scan;
 use crusades_scan::{Finding, Policy, ScanReport, annotate, render, rules};
 use serde::Serialize;
 
@@ -63,13 +63,8 @@ pub(crate) fn run(flags: &Scan) -> Result<Code, Complaint> {
 
 fn scan_file(path: &Path, policy: &Policy, num_gpus: u32) -> Result<ScannedFile, Complaint> {
     let file = SubmissionFile::read(path, policy.limits.max_source_bytes)?;
-    let submission = Submission {
-        file: &file.name,
-        source: &file.source,
-        length: file.length,
-    };
     let began = std::time::Instant::now();
-    let report = scan(submission, policy, num_gpus);
+    let report = scan(file.submission(), policy, num_gpus);
     let seconds = began.elapsed().as_secs_f64();
     Ok(ScannedFile {
         path: path.display().to_string(),

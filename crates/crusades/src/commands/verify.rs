@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crusades_evaluate::report::Report;
-use crusades_evaluate::{Round, Submission, refused_by_scan, scan};
+use crusades_evaluate::{Admitted, Round, admit};
 
 use super::evaluation::{empty_folder, print_json, task_and_settings, unprepared};
 use crate::cli::Verify;
@@ -21,38 +21,37 @@ pub(crate) fn run(flags: &Verify) -> Result<Code, Complaint> {
     if let Some(folder) = &flags.keep {
         empty_folder(folder)?;
     }
-    let submission = Submission {
-        file: &file.name,
-        source: &file.source,
-        length: file.length,
-    };
+    let submission = file.submission();
     // What the scan refuses needs neither environment nor round.
-    let began = std::time::Instant::now();
-    let scanned = scan(submission, &rules.policy, rules.hparams.docker.num_gpus);
-    let seconds = began.elapsed().as_secs_f64();
-    console.done(
-        &format!("Scanned {}", output::printable(&file.name)),
-        seconds,
-    );
-    let report = match refused_by_scan(submission, &scanned, seconds) {
-        Some(report) => {
-            if !flags.json {
-                output::print(&super::scan::findings(&file, &scanned))?;
-            }
-            report
+    let admitted = if flags.no_scan {
+        console.say("The scan is left out: this judgement tests the verification alone");
+        Admitted::unscanned(submission)
+    } else {
+        let (scanned, admitted) = admit(submission, &rules.policy, rules.hparams.docker.num_gpus);
+        if let Ok(admitted) = &admitted {
+            console.done(
+                &format!("Scanned {}", output::printable(&file.name)),
+                admitted.scan_seconds().unwrap_or_default(),
+            );
+        } else if !flags.json {
+            output::print(&super::scan::findings(&file, &scanned))?;
         }
-        None => {
+        admitted
+    };
+    let report = match &admitted {
+        Err(report) => (**report).clone(),
+        Ok(admitted) => {
             let (task, settings) = task_and_settings(&flags.evaluation, &rules, &mut console)?;
             let round = Round::prepare(task, settings, &mut |event| console.event(event));
             console.clear();
             let round = round.map_err(|error| unprepared(&error))?;
-            let report = round.judge(submission, &rules.policy, &mut |event| console.event(event));
+            let report = round.judge(submission, admitted, &mut |event| console.event(event));
             console.clear();
             report
         }
     };
     if let Some(folder) = &flags.keep {
-        let code = scanned.runnable_source.as_deref().unwrap_or_default();
+        let code = admitted.as_ref().map_or("", Admitted::source);
         keep(folder, &report, code, &rules)?;
     }
     if flags.json {
