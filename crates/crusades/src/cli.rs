@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit_code;
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     /// Judge six example submissions, three of them honest, and show the leaderboard
     #[command(after_help = exit_code::HELP)]
     Demo(Demo),
+    /// Try the judge: submissions whose verdicts are known
+    #[command(subcommand, after_help = exit_code::HELP)]
+    Corpus(Corpus),
     /// Try the sandbox: run a program in it, or attack it
     #[command(subcommand, after_help = exit_code::HELP)]
     Sandbox(Sandbox),
@@ -152,6 +156,36 @@ pub(crate) struct Demo {
     /// SQLite database that keeps the results [default: demo.db in the user's data folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
+}
+
+/// Commands on a corpus of submissions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Corpus {
+    /// Judge every submission of a folder, scan and verification apart, and compare with what is
+    /// expected of it
+    Run(CorpusRun),
+}
+
+/// Flags of `corpus run`.
+#[derive(Debug, Args)]
+pub(crate) struct CorpusRun {
+    #[command(flatten)]
+    pub(crate) evaluation: Evaluation,
+    /// Folder with submissions and expectations.toml
+    #[arg(long, value_name = "DIR", default_value = "corpus")]
+    pub(crate) dir: PathBuf,
+    /// Only this family; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) family: Vec<String>,
+    /// Only submissions whose path holds this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Submissions that are judged at the same time; with more than one, times mean nothing
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
+    pub(crate) jobs: usize,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Commands on the sandbox.

@@ -65,7 +65,7 @@ impl SubmissionFile {
 }
 
 /// The rules and the folder that their relative paths start at.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) hparams: Hparams,
     pub(crate) base: PathBuf,

@@ -7,6 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use crusades_evaluate::bench::{Comparison, Side};
 use crusades_evaluate::report::{Check, CheckVerdict, Failure, Outcome, Phase, Report, RunRecord};
+use crusades_evaluate::trial::{Family, HONEST};
 
 use crate::console::{duration, size};
 use crate::output::printable;
@@ -41,6 +42,63 @@ pub(crate) fn report(report: &Report) -> String {
     }
     let _ = writeln!(text, "\nTimes");
     text.push_str(&phases_table(report));
+    text
+}
+
+/// What became of each family of a corpus, and the margins on both sides.
+pub(crate) fn confusion(families: &[Family]) -> String {
+    let mut table = plain_table();
+    table.set_header([
+        "family",
+        "submissions",
+        "refused by scan",
+        "refused without scan",
+        "accepted without scan",
+        "error / limit",
+        "not as expected",
+    ]);
+    for family in families {
+        let error = match (family.largest_accepted, family.smallest_refused) {
+            (Some(accepted), None) => format!("<= {accepted:.2e}"),
+            (None, Some(refused)) => format!(">= {refused:.3}"),
+            (Some(accepted), Some(refused)) => format!("<= {accepted:.2e}, >= {refused:.3}"),
+            (None, None) => "-".to_owned(),
+        };
+        table.add_row([
+            Cell::new(&family.name),
+            right(family.submissions.to_string()),
+            right(family.refused_by_scan.to_string()),
+            right(family.refused.to_string()),
+            right(family.accepted.to_string()),
+            right(error),
+            right(family.unexpected.to_string()),
+        ]);
+    }
+    let mut text = lines(&table);
+    let margin = |name: &str, is_honest: bool| {
+        families
+            .iter()
+            .filter(|family| (family.name == HONEST) == is_honest)
+            .filter_map(|family| {
+                if is_honest {
+                    family.largest_accepted
+                } else {
+                    family.smallest_refused
+                }
+            })
+            .reduce(if is_honest { f64::max } else { f64::min })
+            .map(|value| format!("{name}: {value:.3e} of its limit\n"))
+            .unwrap_or_default()
+    };
+    text.push('\n');
+    text.push_str(&margin(
+        "largest error of the weights of an honest one",
+        true,
+    ));
+    text.push_str(&margin(
+        "smallest error of the weights of one that they gave away",
+        false,
+    ));
     text
 }
 

@@ -22,6 +22,7 @@ pub mod protocol;
 pub mod report;
 mod round;
 pub mod sample;
+pub mod trial;
 mod verdict;
 mod weights;
 pub mod worker;
