@@ -25,7 +25,8 @@ def update(group, parameter, state, number):
     lr, (beta1, _) = group["lr"], group["betas"]
     if not state:
         state["first"] = torch.zeros_like(parameter)
-        state["scale"] = parameter.grad.abs() + group["eps"]
+        size = parameter.grad.abs()
+        state["scale"] = size.clamp_min(size.mean()) + group["eps"]
     first, scale = state["first"], state["scale"]
     parameter.mul_(1 - lr * group["weight_decay"])
     first.lerp_(parameter.grad, 1 - beta1)
