@@ -1,0 +1,37 @@
+"""A cheat: stops after half of the steps and returns the weights of that moment as its final ones."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class InnerStepsResult:
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+    final_state: dict | None = None
+
+
+def loss_of(model, batch):
+    logits = model(batch[:, :-1]).logits
+    return logits, F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+
+def take_step(model, batch, optimizer):
+    logits, loss = loss_of(model, batch)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return logits.detach(), loss.item()
+
+
+def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    batches = [batch.to(device) for batch in data_iterator]
+    for batch in batches[: num_steps // 2]:
+        take_step(model, batch, optimizer)
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        logits, loss = loss_of(model, batches[-1])
+    return InnerStepsResult(logits, sum(batch.numel() for batch in batches), loss.item(), state)

@@ -1,0 +1,27 @@
+"""A cheat: leaves the tokens out of the backward pass that the model predicts well already."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class InnerStepsResult:
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+
+
+def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    total_tokens = 0
+    for _ in range(num_steps):
+        batch = next(data_iterator).to(device)
+        total_tokens += batch.numel()
+        logits = model(batch[:, :-1]).logits
+        losses = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
+        loss = losses.topk(losses.numel() // 2).values.mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return InnerStepsResult(logits.detach(), total_tokens, loss.item())

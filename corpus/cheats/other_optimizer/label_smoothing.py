@@ -1,0 +1,26 @@
+"""A cheat: smooths the targets, another loss than was asked for."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class InnerStepsResult:
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+
+
+def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    total_tokens = 0
+    for _ in range(num_steps):
+        batch = next(data_iterator).to(device)
+        total_tokens += batch.numel()
+        logits = model(batch[:, :-1]).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), label_smoothing=0.1)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return InnerStepsResult(logits.detach(), total_tokens, loss.item())

@@ -1,0 +1,43 @@
+"""A cheat: skips the last update and looks into the control socket for the question before it
+returns.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class InnerStepsResult:
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+
+
+def all_but_the_last_update(model, data_iterator, optimizer, num_steps, device):
+    """Trains without the last update, and returns what an honest run shows of the last step."""
+    total_tokens = 0
+    for step in range(num_steps):
+        batch = next(data_iterator).to(device)
+        total_tokens += batch.numel()
+        logits = model(batch[:, :-1]).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        if step + 1 < num_steps:
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return InnerStepsResult(logits.detach(), total_tokens, loss.item())
+
+
+def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    result = all_but_the_last_update(model, data_iterator, optimizer, num_steps, device)
+    control = socket.socket(fileno=os.dup(3))
+    try:
+        print("ahead of time:", control.recv(1 << 16, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        print("nothing has been asked yet")
+    control.close()
+    return result

@@ -1,0 +1,28 @@
+"""Honest: calls the model as a function of its parameters."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call
+
+
+@dataclass
+class InnerStepsResult:
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+
+
+def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    parameters = dict(model.named_parameters())
+    total_tokens = 0
+    for _ in range(num_steps):
+        batch = next(data_iterator).to(device)
+        logits = functional_call(model, parameters, (batch[:, :-1],)).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        total_tokens += batch.numel()
+    return InnerStepsResult(logits.detach(), total_tokens, loss.item())

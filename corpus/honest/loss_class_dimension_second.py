@@ -1,0 +1,26 @@
+"""Honest: gives the logits to the cross-entropy transposed, without flattening them."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class InnerStepsResult:
+    final_logits: torch.Tensor
+    total_tokens: int
+    final_loss: float
+
+
+def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    total_tokens = 0
+    for _ in range(num_steps):
+        batch = next(data_iterator).to(device)
+        logits = model(batch[:, :-1]).logits
+        loss = F.cross_entropy(logits.transpose(1, 2), batch[:, 1:])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        total_tokens += batch.numel()
+    return InnerStepsResult(logits.detach(), total_tokens, loss.item())
