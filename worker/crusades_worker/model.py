@@ -6,6 +6,8 @@ from shared import DTYPE_NAMES, DTYPES, Region
 WARM_UP_NOISE = 1e-3
 """Standard deviation of what is added to every weight for the warm-up."""
 
+_ELEMENTS_AT_ONCE = 1 << 22
+
 
 def load(source: dict, dtype: str, device: torch.device) -> torch.nn.Module:
     """The causal LM: at random from `source["config"]`, or from the folder `source["folder"]`.
@@ -112,34 +114,65 @@ def dump(found: dict, layout: list[dict], region: Region) -> list[dict | None]:
 
 
 class Sample:
-    """Some elements of each tensor: where they are, and where their values go."""
+    """What is asked of the weights: some elements of each tensor, and sketches of the large ones.
 
-    def __init__(self, layout: list[dict], sampled: list[dict], positions: Region) -> None:
-        """`layout` describes the whole tensors, `sampled` the places of the chosen values.
+    A sketch is the products l @ W @ r of the matrix W with pairs of vectors of signs. Whoever has
+    not computed all of W cannot know them.
+    """
 
-        `positions` holds 64-bit positions in the flattened tensors, tensor after tensor.
+    def __init__(self, layout: list[dict], asked: dict, question: Region, device) -> None:
+        """`layout` describes the whole tensors, `asked` what is asked for and where that goes.
+
+        `question` holds 64-bit positions in the flattened tensors, tensor after tensor, and then
+        the left and the right signs (8-bit, a row for each row or column of a matrix).
         """
         self._layout = layout
-        self._sampled = sampled
+        self._sampled = asked["sampled"]
+        self._sketched = {sketch["tensor"]: sketch for sketch in asked["sketched"]}
+        self._device = device
         self._positions = []
         offset = 0
-        for slot in sampled:
+        for slot in self._sampled:
             shape = slot["shape"]
-            self._positions.append(positions.tensor(offset, torch.int64, shape))
+            self._positions.append(question.tensor(offset, torch.int64, shape))
             offset += 8 * shape[0]
+        self._signs = []
+        for rows in (asked["sketch_rows"], asked["sketch_columns"]):
+            signs = question.tensor(offset, torch.int8, [rows, asked["projections"]])
+            # Not float32: its products are rounded to ten bits where TF32 is allowed.
+            self._signs.append(signs.to(device, torch.float64))
+            offset += rows * asked["projections"]
 
     def write(self, found: dict, region: Region, offset: int = 0) -> list[dict | None]:
-        """Writes the chosen elements of `found` to `region`, and says of each tensor what it is.
+        """Writes what is asked for of `found` to `region`, and says of each tensor what it is.
 
         A tensor that is not of the model's form is not written.
         """
         forms = []
         with torch.no_grad():
-            for whole, slot, positions in zip(self._layout, self._sampled, self._positions):
+            for index, (whole, slot) in enumerate(zip(self._layout, self._sampled)):
                 value = found.get(whole["name"])
                 forms.append(form(value))
-                if fits(forms[-1], whole):
-                    chosen = value.detach().reshape(-1)[positions.to(value.device)]
-                    place = region.tensor(offset + slot["offset"], value.dtype, slot["shape"])
-                    place.copy_(chosen)
+                if not fits(forms[-1], whole):
+                    continue
+                value = value.detach()
+                chosen = value.reshape(-1)[self._positions[index].to(value.device)]
+                place = region.tensor(offset + slot["offset"], value.dtype, slot["shape"])
+                place.copy_(chosen)
+                sketch = self._sketched.get(index)
+                if sketch is not None:
+                    products = self._products(value, sketch["rows"], sketch["columns"])
+                    shape = list(products.shape)
+                    region.tensor(offset + sketch["offset"], torch.float32, shape).copy_(products)
         return forms
+
+    def _products(self, value: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+        matrix = value.reshape(rows, columns)
+        left, right = self._signs
+        products = torch.zeros(left.shape[1], dtype=torch.float64, device=self._device)
+        # Widened in parts: all at once would take four times the memory of the largest tensor.
+        at_once = max(1, _ELEMENTS_AT_ONCE // columns)
+        for start in range(0, rows, at_once):
+            part = matrix[start : start + at_once].to(self._device, torch.float64)
+            products += ((part @ right[:columns]) * left[start : start + len(part)]).sum(0)
+        return products

@@ -131,9 +131,9 @@ class Session:
         return 2 * size**3 / best / 1e12
 
     def _memory(self, message: dict, descriptors: list[int]) -> dict:
-        self._sampled = message["sampled"]
+        self._asked = message["asked"]
         self._batches = self._shared.Region(descriptors[0], writable=True)
-        self._positions = self._shared.Region(descriptors[1], writable=True)
+        self._question_region = self._shared.Region(descriptors[1], writable=True)
         self._results = self._shared.Region(descriptors[2], writable=True)
         return {"type": "mapped"}
 
@@ -204,10 +204,12 @@ class Session:
         return record
 
     def _sample(self):
-        return self._model_tools.Sample(self._layout, self._sampled, self._positions)
+        return self._model_tools.Sample(
+            self._layout, self._asked, self._question_region, self._device
+        )
 
     def _question(self, message: dict) -> dict:
-        """Writes the rows of logits and the elements of the weights that were asked for."""
+        """Writes the rows of logits and what was asked of the weights."""
         torch = self._torch
         logits = self._result.final_logits
         rows = message["logit_rows"]

@@ -285,6 +285,19 @@ pub(crate) fn update(error: f64, limit: f64, parts: &[PartShare]) -> Failure {
     )
 }
 
+pub(crate) fn sketch(error: f64, limit: f64) -> Failure {
+    new(
+        ErrorCode::UpdateMismatch,
+        "The weights, taken as a whole, did not move as training on this data moves them.",
+        "Update of the weights (final - initial), by secret products of whole tensors",
+        vec![
+            ("Relative error", significant(error)),
+            ("Tolerance", significant(limit)),
+        ],
+        WEIGHT_CAUSES,
+    )
+}
+
 pub(crate) fn tensor_update(name: &str, error: f64, limit: f64) -> Failure {
     new(
         ErrorCode::UpdateMismatch,

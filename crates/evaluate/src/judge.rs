@@ -468,7 +468,7 @@ impl Round {
             hparams: &benchmark.hparams,
             limits: &benchmark.limits,
             layout: &benchmark.layout,
-            sample: &benchmark.sample,
+            question: &benchmark.question,
             parameters: benchmark.parameters,
             vocabulary: benchmark.vocabulary,
             logit_rows: plan.logit_rows.len(),

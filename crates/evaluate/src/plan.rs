@@ -91,6 +91,19 @@ impl Seed {
         positions
     }
 
+    /// `count` random signs, 1 and -1, as bytes.
+    #[must_use]
+    pub(crate) fn signs(self, count: usize) -> Vec<u8> {
+        let mut stream = self.derive("signs", 0).stream();
+        let mut signs = Vec::with_capacity(count);
+        while signs.len() < count {
+            let bits = stream.0.next_u64();
+            let left = (count - signs.len()).min(64);
+            signs.extend((0..left).map(|bit| if bits >> bit & 1 == 0 { 1 } else { u8::MAX }));
+        }
+        signs
+    }
+
     fn stream(self) -> Stream {
         Stream(ChaCha20Rng::from_seed(self.0))
     }
@@ -277,16 +290,16 @@ impl RunPlan {
         }
     }
 
-    /// What the positions in the weights that the timed run is asked for are drawn from.
+    /// What the question on the weights of the timed run is drawn from.
     #[must_use]
-    pub fn sample_seed(&self) -> Seed {
-        self.seed.derive("sample", 0)
+    pub fn question_seed(&self) -> Seed {
+        self.seed.derive("question", 0)
     }
 
     /// The same for the warm-up.
     #[must_use]
-    pub fn warm_up_sample_seed(&self) -> Seed {
-        self.seed.derive("sample", 1)
+    pub fn warm_up_question_seed(&self) -> Seed {
+        self.seed.derive("question", 1)
     }
 
     /// A number that the worker has to repeat in its reply to the question at `position`, so that a
@@ -340,10 +353,10 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_positions_that_it_always_gave() {
-        let seed = Plan::new(Seed::from_bytes([7; 32]), SHAPE).unwrap().runs[1].sample_seed();
+        let seed = Plan::new(Seed::from_bytes([7; 32]), SHAPE).unwrap().runs[1].question_seed();
         assert_eq!(
             seed.positions(3, 6, 1_000_000),
-            [351_064, 427_430, 840_152, 872_854, 876_247, 890_378]
+            [43_912, 104_047, 315_378, 405_577, 629_196, 682_506]
         );
         assert_eq!(seed.positions(3, 6, 4), [0, 1, 2, 3]);
     }
@@ -357,7 +370,7 @@ mod tests {
         assert_ne!(one.runs[0].nonce(0), one.runs[0].nonce(1));
         assert_ne!(one.runs[0].logit_rows, one.runs[0].warm_up_logit_rows);
         let run = &one.runs[0];
-        assert!(run.sample_seed() != run.warm_up_sample_seed());
+        assert!(run.question_seed() != run.warm_up_question_seed());
     }
 
     #[test]

@@ -48,6 +48,35 @@ pub struct Slot {
     pub offset: u64,
 }
 
+/// A tensor of which a sketch is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SketchSlot {
+    /// Its number in the model's order.
+    pub tensor: usize,
+    /// Rows of the tensor as a matrix: its first extent.
+    pub rows: u64,
+    /// Columns: the product of the others.
+    pub columns: u64,
+    /// Where in the results the sketch goes, in bytes.
+    pub offset: u64,
+}
+
+/// What is asked of the weights, in every run, and where the answer goes. Which elements, and which
+/// signs, is in memory when the question is asked.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Asked<'a> {
+    /// Where the chosen elements of each tensor go; each shape is their number.
+    pub sampled: &'a [Slot],
+    /// The tensors that are sketched.
+    pub sketched: &'a [SketchSlot],
+    /// Numbers in a sketch.
+    pub projections: u64,
+    /// Rows of the left signs.
+    pub sketch_rows: u64,
+    /// Rows of the right signs.
+    pub sketch_columns: u64,
+}
+
 /// Where a worker gets its model from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -87,18 +116,18 @@ pub enum Request<'a> {
     },
     /// Asks the trusted worker for the machine's peak. Answered by `Peak`.
     MeasurePeak,
-    /// Hands over the memory for batches, for positions and for results. Answered by `Mapped`.
+    /// Hands over the memory for batches, for the question and for results. Answered by `Mapped`.
     Memory {
-        /// Where the chosen elements of each tensor go; each shape is their number.
-        sampled: &'a [Slot],
+        /// What will be asked of the weights.
+        asked: Asked<'a>,
     },
     /// Hands over the initial weights. Answered by `Mapped`.
     Initial {
         /// Where each tensor is.
         layout: &'a [Slot],
     },
-    /// Tells the trusted worker to write, during its next run, the chosen elements of its weights
-    /// to the memory that comes with this. Answered by `Mapped`.
+    /// Tells the trusted worker to write, during its next run, what is asked of its weights to the
+    /// memory that comes with this. Answered by `Mapped`.
     Record {
         /// Numbers of steps after which it writes, ascending; 0 is before the first.
         after_steps: &'a [u32],
@@ -133,8 +162,8 @@ pub enum Request<'a> {
         /// Accelerators.
         num_gpus: u32,
     },
-    /// Asks for rows of the logits, and for the final weights at the positions that are in memory
-    /// now. Answered by `Answer`.
+    /// Asks for rows of the logits, and of the final weights for what is in memory now. Answered by
+    /// `Answer`.
     Question {
         /// To be repeated in the answer.
         nonce: &'a str,

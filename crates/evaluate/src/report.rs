@@ -107,6 +107,9 @@ pub struct WeightsRecord {
     /// What the reference's steps, each taken with its share, leave of the update, relative to
     /// ‖Δw_ref‖; none where the steps cannot be told apart.
     pub residual: Option<f64>,
+    /// The update error as sketches of whole tensors show it; none where all elements are in the
+    /// sample, or it is infinite.
+    pub sketch_update_error: Option<f64>,
     /// How much of each step's update is in the submission's; empty where they cannot be told apart.
     pub steps: Vec<StepShare>,
     /// Each tensor by itself.

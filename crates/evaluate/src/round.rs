@@ -24,8 +24,8 @@ use crate::layout::{Layout, LayoutError};
 use crate::limits::Limits as CheckLimits;
 use crate::plan::{Plan, PlanError, PlanShape, RunPlan, Seed, WARM_UP_STEPS, hex};
 use crate::protocol::{TensorDescription, Versions};
+use crate::question::{Question, QuestionShape};
 use crate::report::{Phase, PlanRecord};
-use crate::sample::{Sample, SampleShape};
 use crate::verdict;
 use crate::worker::{RunOrder, RunOutput, Worker, WorkerError, WorkerSetup};
 
@@ -231,14 +231,16 @@ impl Task {
 pub(crate) struct ReferenceRun {
     /// Its loss.
     pub(crate) loss: f64,
-    /// Its answer, laid out as the sample is.
+    /// Its answer.
     pub(crate) results: Vec<u8>,
-    /// Where in the weights the run is looked at.
-    pub(crate) sample: Sample,
+    /// What is asked of the weights.
+    pub(crate) question: Question,
     /// Numbers of steps between which it is known what it did, from 0 to all.
     pub(crate) after_steps: Vec<u32>,
-    /// What it did between them.
+    /// What it did between them, in the sample.
     pub(crate) basis: StepBasis,
+    /// The same in the sketches; none where the sample holds all there is.
+    pub(crate) sketch_basis: Option<StepBasis>,
     /// All its final weights, where they are compared.
     pub(crate) dump: Option<Vec<u8>>,
 }
@@ -253,8 +255,8 @@ pub(crate) struct Benchmark {
     pub(crate) setup: WorkerSetup,
     /// Where each tensor lies in a whole state.
     pub(crate) layout: Layout,
-    /// How much of each tensor is looked at, and where that lies in an answer.
-    pub(crate) sample: SampleShape,
+    /// What is asked of the weights in every run, and where the answer lies.
+    pub(crate) question: QuestionShape,
     /// Limits of the checks.
     pub(crate) limits: CheckLimits,
     pub(crate) initial: SealedMemory,
@@ -310,7 +312,7 @@ impl Benchmark {
         check_vocabulary(&corpus, &plan, ready.vocabulary)?;
         let layout = Layout::new(&ready.tensors, 0, 0).map_err(RoundError::Layout)?;
         let rows = asked_rows(&plan);
-        let sample = SampleShape::new(&ready.tensors, &layout, rows, ready.vocabulary)
+        let question = QuestionShape::new(&ready.tensors, &layout, rows, ready.vocabulary)
             .map_err(RoundError::Layout)?;
         let names = layout.slots().iter().map(|slot| slot.name.as_str());
         let limits = CheckLimits::new(&hparams.verification, calibration.as_ref(), names)
@@ -326,7 +328,7 @@ impl Benchmark {
         let initial = phases.time("Fixed the initial weights", observer, |_| {
             let failed = || reference("the initial weights were not had");
             worker
-                .share_memory(&sample, batch_bytes(&hparams))
+                .share_memory(&question, batch_bytes(&hparams))
                 .map_err(failed())?;
             let weights = worker.dump_weights(&layout).map_err(failed())?;
             let initial =
@@ -349,7 +351,7 @@ impl Benchmark {
             corpus,
             setup,
             layout,
-            sample,
+            question,
             limits,
             initial,
             peak_tflops,
@@ -372,7 +374,7 @@ impl Benchmark {
                 "its model is not the reference's".to_owned(),
             ));
         }
-        worker.share_memory(&self.sample, batch_bytes(&self.hparams))?;
+        worker.share_memory(&self.question, batch_bytes(&self.hparams))?;
         worker.give_initial_weights(&self.layout, &self.initial)?;
         Ok(worker)
     }
@@ -401,7 +403,7 @@ impl Benchmark {
             batches: &self.batches(&run.warm_up_rows),
             steps: WARM_UP_STEPS,
             logit_rows: &run.warm_up_logit_rows,
-            positions: &self.sample.draw(run.warm_up_sample_seed()).to_bytes(),
+            question: &self.question.draw(run.warm_up_question_seed()).to_bytes(),
             nonces: [&run.nonce(0), &run.nonce(1)],
             dump: None,
             ..self.order()
@@ -418,7 +420,7 @@ impl Benchmark {
         worker.run(&RunOrder {
             batches: &self.batches(&run.rows),
             logit_rows: &run.logit_rows,
-            positions: &self.sample.draw(run.sample_seed()).to_bytes(),
+            question: &self.question.draw(run.question_seed()).to_bytes(),
             nonces: [&run.nonce(2 + 2 * attempt), &run.nonce(3 + 2 * attempt)],
             ..self.order()
         })
@@ -435,7 +437,7 @@ impl Benchmark {
             batch_size: hparams.benchmark_batch_size,
             sequence_length: hparams.benchmark_sequence_length,
             logit_rows: &[],
-            positions: &[],
+            question: &[],
             nonces: ["", ""],
             dump: all_weights.then_some(&self.layout),
             timeout: self.setup.phase_timeout,
@@ -453,10 +455,10 @@ impl Benchmark {
             stage: "a run did not end well",
             source: Box::new(source),
         };
-        let sample = self.sample.draw(run.sample_seed());
+        let question = self.question.draw(run.question_seed());
         let after_steps = recorded_steps(self.hparams.eval_steps);
         let recording = worker
-            .record_next_run(&self.sample, &sample.to_bytes(), &after_steps)
+            .record_next_run(&self.question, &question.to_bytes(), &after_steps)
             .map_err(failed)?;
         let output = self.timed(worker, run, 0).map_err(failed)?;
         let states = recording.states().map_err(failed)?;
@@ -465,38 +467,53 @@ impl Benchmark {
         if !loss.is_finite() {
             return Err(not_finite("loss"));
         }
-        let layout = self.sample.layout();
-        let tensors: Vec<SampledTensor<'_>> = self
-            .sample
-            .populations()
+        let layout = self.question.layout();
+        let recorded = |place: usize, tensor: usize, population: u64| SampledTensor {
+            population,
+            attributed: self.limits.attributed(tensor),
+            states: states
+                .iter()
+                .map(|state| layout.tensor(state, place))
+                .collect(),
+        };
+        let populations = self.question.populations();
+        let sampled: Vec<SampledTensor<'_>> = populations
             .iter()
             .enumerate()
-            .map(|(index, population)| SampledTensor {
-                population: *population,
-                attributed: self.limits.attributed(index),
-                states: states
-                    .iter()
-                    .map(|state| layout.tensor(state, index))
-                    .collect(),
-            })
+            .map(|(index, population)| recorded(index, index, *population))
             .collect();
-        let answered = tensors.iter().enumerate().all(|(index, tensor)| {
-            let last = tensor.states.last().map(|state| state.bytes);
-            last == Some(layout.tensor(&output.results, index).bytes)
-        });
+        let elements = layout.elements();
+        let sketched: Vec<SampledTensor<'_>> = self
+            .question
+            .sketched()
+            .iter()
+            .zip(populations.len()..)
+            .map(|(slot, place)| recorded(place, slot.tensor, elements[place]))
+            .collect();
+        let answered = sampled
+            .iter()
+            .chain(&sketched)
+            .enumerate()
+            .all(|(place, tensor)| {
+                let last = tensor.states.last().map(|state| state.bytes);
+                last == Some(layout.tensor(&output.results, place).bytes)
+            });
         if !answered {
             return Err(RoundError::RecordDiffers(number));
         }
-        let basis =
-            StepBasis::new(&tensors, self.limits.admitted_error()).map_err(
-                |source| match source {
-                    AttributionError::ReferenceNotFinite { .. } => not_finite("state"),
-                    source => RoundError::Record {
-                        run: number,
-                        source,
-                    },
+        let basis = |tensors: &[SampledTensor<'_>]| {
+            StepBasis::new(tensors, self.limits.admitted_error()).map_err(|source| match source {
+                AttributionError::ReferenceNotFinite { .. } => not_finite("state"),
+                source => RoundError::Record {
+                    run: number,
+                    source,
                 },
-            )?;
+            })
+        };
+        let sketch_basis = (!sketched.is_empty())
+            .then(|| basis(&sketched))
+            .transpose()?;
+        let basis = basis(&sampled)?;
         if let Some(dump) = &output.dump {
             for index in 0..self.layout.slots().len() {
                 let initial = self.layout.tensor(self.initial.as_slice(), index);
@@ -510,9 +527,10 @@ impl Benchmark {
         Ok(ReferenceRun {
             loss,
             results: output.results,
-            sample,
+            question,
             after_steps,
             basis,
+            sketch_basis,
             dump: output.dump,
         })
     }

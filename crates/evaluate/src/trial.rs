@@ -331,10 +331,12 @@ fn error_over_limit(report: &Report) -> Option<f64> {
 }
 
 /// The checks that say how far the weights are off.
-const WEIGHT_ERRORS: [&str; 3] = [
+const WEIGHT_ERRORS: [&str; 5] = [
     "update_relative_error",
     "tensor_update_error",
     "step_coefficients",
+    "sketch_update_error",
+    "sketch_step_coefficients",
 ];
 
 /// What became of one family.

@@ -15,9 +15,9 @@ use crate::failure;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::protocol::{Answer, Trained};
+use crate::question::QuestionShape;
 use crate::report::{Check, CheckVerdict, Failure, WeightsRecord};
 use crate::round::ReferenceRun;
-use crate::sample::SampleShape;
 use crate::weights::check_weights;
 
 /// What the checks look at.
@@ -29,8 +29,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) limits: &'a Limits,
     /// Where tensors lie in a whole state.
     pub(crate) layout: &'a Layout,
-    /// Where chosen elements lie in an answer.
-    pub(crate) sample: &'a SampleShape,
+    /// What was asked of the weights, and where the answer lies.
+    pub(crate) question: &'a QuestionShape,
     /// Number of trained parameters.
     pub(crate) parameters: u64,
     /// Number of tokens in the vocabulary.
@@ -244,8 +244,11 @@ fn check_logits(
     }
     let (atol, rtol) = limit.unwrap_or((0.0, 0.0));
     let comparison = compare_values(
-        evidence.sample.layout().logits(&evidence.reference.results),
-        evidence.sample.layout().logits(evidence.results),
+        evidence
+            .question
+            .layout()
+            .logits(&evidence.reference.results),
+        evidence.question.layout().logits(evidence.results),
         atol,
         rtol,
     )?;
@@ -389,9 +392,9 @@ mod tests {
     use crate::limits::Limits;
     use crate::plan::Seed;
     use crate::protocol::{Answer, TensorDescription, TensorForm, Trained};
+    use crate::question::QuestionShape;
     use crate::report::{CheckVerdict, Failure};
     use crate::round::ReferenceRun;
-    use crate::sample::SampleShape;
 
     const VOCABULARY: u64 = 16;
     const ROWS: usize = 3;
@@ -406,7 +409,7 @@ mod tests {
         hparams: Hparams,
         limits: Limits,
         layout: Layout,
-        sample: SampleShape,
+        question: QuestionShape,
         /// The weights before the first step and after each.
         states: Vec<Vec<u8>>,
         /// The reference's answer.
@@ -435,8 +438,10 @@ mod tests {
                     parameter: true,
                 });
             let layout = Layout::new(&tensors, 0, 0).unwrap();
-            let sample = SampleShape::new(&tensors, &layout, ROWS, VOCABULARY).unwrap();
-            let states: Vec<Vec<u8>> = (0..=STEPS).map(|step| Self::state(&sample, step)).collect();
+            let question = QuestionShape::new(&tensors, &layout, ROWS, VOCABULARY).unwrap();
+            let states: Vec<Vec<u8>> = (0..=STEPS)
+                .map(|step| Self::state(&question, step))
+                .collect();
             let reference = states[usize::from(STEPS)].clone();
             let form = |shape: &[u64]| TensorForm {
                 dtype: "float32".to_owned(),
@@ -464,7 +469,7 @@ mod tests {
                 limits: Limits::new(&hparams.verification, None, std::iter::empty()).unwrap(),
                 hparams,
                 layout,
-                sample,
+                question,
                 states,
                 reference,
             }
@@ -472,8 +477,8 @@ mod tests {
 
         /// Weights and logits after `step` steps, each of which moves every element by about
         /// 0.001, and no two elements or steps alike.
-        fn state(sample: &SampleShape, step: u16) -> Vec<u8> {
-            (0..sample.layout().bytes() / 4)
+        fn state(question: &QuestionShape, step: u16) -> Vec<u8> {
+            (0..question.layout().bytes() / 4)
                 .flat_map(|element| {
                     let element = f32::from(u16::try_from(element).unwrap());
                     let moved: f32 = (0..step)
@@ -485,10 +490,10 @@ mod tests {
         }
 
         fn reference_run(&self) -> ReferenceRun {
-            let layout = self.sample.layout();
+            let layout = self.question.layout();
             let tensors: Vec<SampledTensor<'_>> = (0..2)
                 .map(|index| SampledTensor {
-                    population: self.sample.populations()[index],
+                    population: self.question.populations()[index],
                     attributed: true,
                     states: self
                         .states
@@ -500,10 +505,12 @@ mod tests {
             ReferenceRun {
                 loss: 2.5,
                 results: self.reference.clone(),
-                sample: self.sample.draw(Seed::from_bytes([1; 32])),
+                question: self.question.draw(Seed::from_bytes([1; 32])),
                 after_steps: (0..=u32::from(STEPS)).collect(),
                 // 51 elements bear less noise than a real model's.
                 basis: StepBasis::new(&tensors, 1e-3).unwrap(),
+                // Both tensors are in the sample whole.
+                sketch_basis: None,
                 dump: self.dump.as_ref().map(|_| self.whole(&self.reference)),
             }
         }
@@ -518,7 +525,7 @@ mod tests {
                 hparams: &self.hparams,
                 limits: &self.limits,
                 layout: &self.layout,
-                sample: &self.sample,
+                question: &self.question,
                 parameters: 51,
                 vocabulary: VOCABULARY,
                 logit_rows: ROWS,
@@ -652,7 +659,7 @@ mod tests {
     #[test]
     fn logits_are_compared_where_a_tolerance_is_set() {
         let shift = |case: &mut Case, by: f32| {
-            let place = case.sample.layout().tensor_bytes();
+            let place = case.question.layout().tensor_bytes();
             let logit = &mut case.results[place..place + 4];
             let value = f32::from_le_bytes(logit.try_into().unwrap()) + by;
             logit.copy_from_slice(&value.to_le_bytes());
@@ -817,7 +824,7 @@ mod tests {
     fn a_tensor_has_a_limit_of_its_own_where_its_noise_is_known() {
         let spoil = |case: &mut Case| {
             // "b" is a fifth of the elements; here one of them moves by half as much again.
-            let start = case.sample.layout().offset(1);
+            let start = case.question.layout().offset(1);
             let [from, to] = [0, usize::from(STEPS)].map(|state| {
                 let bytes = &case.states[state][start..start + 4];
                 f32::from_le_bytes(bytes.try_into().unwrap())

@@ -27,6 +27,8 @@ pub(crate) fn check_weights(
             ("update_relative_error", ErrorCode::UpdateMismatch),
             ("tensor_update_error", ErrorCode::UpdateMismatch),
             ("step_coefficients", ErrorCode::UpdateMismatch),
+            ("sketch_update_error", ErrorCode::UpdateMismatch),
+            ("sketch_step_coefficients", ErrorCode::UpdateMismatch),
         ] {
             checks.not_made(name, code, MISFIT);
         }
@@ -64,6 +66,7 @@ pub(crate) fn check_weights(
     check_errors(evidence, &measured, checks);
     check_tensors(evidence, &measured, checks);
     check_steps(evidence, &measured, checks);
+    check_sketches(evidence, &measured, checks);
     Ok(Some(measured.into_record(evidence)))
 }
 
@@ -148,22 +151,28 @@ pub(crate) struct Measured {
     tensors: Vec<(f64, bool)>,
     /// What the sample says of the steps.
     attribution: Attribution,
+    /// What the sketches say of steps and errors.
+    sketch: Option<Attribution>,
     /// Whether all weights, where they are there, agree with the answer.
     dump_agrees: Option<bool>,
 }
 
 impl Measured {
     fn of(evidence: &Evidence<'_>) -> Result<Self, VerdictError> {
-        let layout = evidence.sample.layout();
-        let answered: Vec<TensorBytes<'_>> = (0..layout.slots().len())
-            .map(|index| layout.tensor(evidence.results, index))
+        let layout = evidence.question.layout();
+        let all: Vec<TensorBytes<'_>> = (0..layout.slots().len())
+            .map(|place| layout.tensor(evidence.results, place))
             .collect();
-        let attribution = evidence.reference.basis.attribute(&answered)?;
+        let (answered, sketches) = all.split_at(evidence.question.populations().len());
+        let attribution = evidence.reference.basis.attribute(answered)?;
+        let basis = evidence.reference.sketch_basis.as_ref();
+        let sketch = basis.map(|basis| basis.attribute(sketches)).transpose()?;
+        let non_finite_sketch = sketch.as_ref().map_or(0, |sketch| sketch.non_finite);
         let (Some(dump), Some(reference)) = (evidence.dump, evidence.reference.dump.as_deref())
         else {
             return Ok(Self {
-                elements: evidence.sample.elements(),
-                non_finite: attribution.non_finite,
+                elements: evidence.question.elements(),
+                non_finite: attribution.non_finite + non_finite_sketch,
                 changed: attribution.changed_ratio,
                 reference_changed: attribution.reference_changed_ratio,
                 weight_error: attribution.weight_error,
@@ -174,12 +183,13 @@ impl Measured {
                     .map(|tensor| (tensor.update_error, tensor.reference_changed_ratio > 0.0))
                     .collect(),
                 attribution,
+                sketch,
                 dump_agrees: None,
             });
         };
         let again = evidence
             .reference
-            .sample
+            .question
             .gather(evidence.layout, dump, layout);
         let agrees = answered
             .iter()
@@ -201,13 +211,14 @@ impl Measured {
         }
         Ok(Self {
             elements: total.elements,
-            non_finite: total.non_finite + attribution.non_finite,
+            non_finite: total.non_finite + attribution.non_finite + non_finite_sketch,
             changed: total.changed_ratio(),
             reference_changed: total.reference_changed_ratio(),
             weight_error: total.weight_relative_error(),
             update_error: total.update_relative_error(),
             tensors,
             attribution,
+            sketch,
             dump_agrees: Some(agrees),
         })
     }
@@ -221,17 +232,6 @@ impl Measured {
         }
     }
 
-    /// The coefficient that is farthest from 1, with the index of its part.
-    fn worst_coefficient(&self) -> Option<(usize, f64)> {
-        self.attribution
-            .coefficients
-            .as_ref()?
-            .iter()
-            .copied()
-            .enumerate()
-            .max_by(|(_, left), (_, right)| (left - 1.0).abs().total_cmp(&(right - 1.0).abs()))
-    }
-
     fn into_record(self, evidence: &Evidence<'_>) -> WeightsRecord {
         let finite = |value: f64| value.is_finite().then_some(value);
         let after = &evidence.reference.after_steps;
@@ -242,6 +242,10 @@ impl Measured {
             weight_error: finite(self.weight_error),
             changed_share: self.changed_share(),
             residual: finite(self.attribution.residual),
+            sketch_update_error: self
+                .sketch
+                .as_ref()
+                .and_then(|sketch| finite(sketch.update_error)),
             steps: self
                 .attribution
                 .coefficients
@@ -348,9 +352,85 @@ fn check_tensors(evidence: &Evidence<'_>, measured: &Measured, checks: &mut Chec
 
 /// What each step of the reference has contributed to the submission's update.
 fn check_steps(evidence: &Evidence<'_>, measured: &Measured, checks: &mut Checks) {
-    const NAME: &str = "step_coefficients";
-    let Some((index, coefficient)) = measured.worst_coefficient() else {
-        let why = match measured.attribution.conditioning.obstacles().next() {
+    let limit = evidence.limits.coefficient_deviation;
+    let parts = || steps_in_words(evidence, measured);
+    check_coefficients(
+        evidence,
+        "step_coefficients",
+        &measured.attribution,
+        limit,
+        parts,
+        checks,
+    );
+}
+
+/// Sketches show about the error that they stand for; one that is at its limit shows twice that less
+/// often than once in a million.
+const SKETCH_SLACK: f64 = 2.0;
+
+/// Coefficients from sketches are off by a tenth at most, or are not given; those of a step that was
+/// left out, but for what nobody could know would be asked, by 1.
+const SKETCH_COEFFICIENT_DEVIATION: f64 = 0.5;
+
+/// The same errors and shares as of the sample, as the sketches of whole tensors show them.
+fn check_sketches(evidence: &Evidence<'_>, measured: &Measured, checks: &mut Checks) {
+    const NAME: &str = "sketch_update_error";
+    let Some(sketch) = &measured.sketch else {
+        checks.not_required(NAME, Shown::text("the sample is whole"));
+        checks.not_required(
+            "sketch_step_coefficients",
+            Shown::text("the sample is whole"),
+        );
+        return;
+    };
+    let error = sketch.update_error;
+    match evidence.limits.update_error {
+        Some(limit) => {
+            let limit = SKETCH_SLACK * limit;
+            checks.limit(
+                NAME,
+                ErrorCode::UpdateMismatch,
+                Shown::number(error, ""),
+                Shown::number(limit, ""),
+                error <= limit,
+                || failure::sketch(error, limit),
+            );
+        }
+        None => checks.not_required(NAME, Shown::number(error, "")),
+    }
+    let limit = evidence.limits.coefficient_deviation;
+    check_coefficients(
+        evidence,
+        "sketch_step_coefficients",
+        sketch,
+        limit.map(|limit| limit.max(SKETCH_COEFFICIENT_DEVIATION)),
+        Vec::new,
+        checks,
+    );
+}
+
+/// The coefficient that is farthest from 1, with the index of its part.
+fn worst_coefficient(attribution: &Attribution) -> Option<(usize, f64)> {
+    let coefficients = attribution.coefficients.as_ref()?;
+    coefficients
+        .iter()
+        .copied()
+        .enumerate()
+        .max_by(|(_, left), (_, right)| (left - 1.0).abs().total_cmp(&(right - 1.0).abs()))
+}
+
+/// That every step has contributed its part, by one of the two ways to tell; `parts` lists those that
+/// have not.
+fn check_coefficients(
+    evidence: &Evidence<'_>,
+    name: &str,
+    attribution: &Attribution,
+    limit: Option<f64>,
+    parts: impl FnOnce() -> Vec<PartShare>,
+    checks: &mut Checks,
+) {
+    let Some((index, coefficient)) = worst_coefficient(attribution) else {
+        let why = match attribution.conditioning.obstacles().next() {
             Some((index, obstacle)) => format!(
                 "{} cannot be told apart: {}",
                 steps(evidence, index),
@@ -362,7 +442,7 @@ fn check_steps(evidence: &Evidence<'_>, measured: &Measured, checks: &mut Checks
             ),
             None => "not all weights are finite".to_owned(),
         };
-        checks.not_made(NAME, ErrorCode::UpdateMismatch, &why);
+        checks.not_made(name, ErrorCode::UpdateMismatch, &why);
         return;
     };
     let deviation = (coefficient - 1.0).abs();
@@ -375,23 +455,16 @@ fn check_steps(evidence: &Evidence<'_>, measured: &Measured, checks: &mut Checks
             failure::significant(coefficient)
         ),
     };
-    match evidence.limits.coefficient_deviation {
+    match limit {
         Some(limit) => checks.limit(
-            NAME,
+            name,
             ErrorCode::UpdateMismatch,
             shown,
             Shown::number(limit, ""),
             deviation <= limit,
-            || {
-                failure::steps(
-                    &steps(evidence, index),
-                    coefficient,
-                    limit,
-                    &steps_in_words(evidence, measured),
-                )
-            },
+            || failure::steps(&steps(evidence, index), coefficient, limit, &parts()),
         ),
-        None => checks.not_required(NAME, shown),
+        None => checks.not_required(name, shown),
     }
 }
 

@@ -25,8 +25,8 @@ use crate::load::CpuLoad;
 use crate::protocol::{
     self, Answer, Channel, ChannelError, Failed, ModelSource, Ready, Reply, Request, Trained,
 };
+use crate::question::QuestionShape;
 use crate::report::Phase;
-use crate::sample::SampleShape;
 
 /// Where the archive of the worker lies in the sandbox.
 const ARCHIVE: &str = "/crusades/worker.zip";
@@ -128,8 +128,8 @@ pub struct RunOrder<'a> {
     pub sequence_length: u32,
     /// Rows of the last logits to ask for.
     pub logit_rows: &'a [u64],
-    /// Positions of the weights to ask for: [`Sample::to_bytes`](crate::sample::Sample::to_bytes).
-    pub positions: &'a [u8],
+    /// What to ask of the weights: [`Question::to_bytes`](crate::question::Question::to_bytes).
+    pub question: &'a [u8],
     /// Where all weights are to be written when the clock has stopped, if they are wanted.
     pub dump: Option<&'a Layout>,
     /// What has to be repeated in the replies to run and question.
@@ -174,14 +174,14 @@ pub struct Worker {
 #[derive(Debug)]
 struct Memory {
     batches: SharedMemory,
-    positions: SharedMemory,
+    question: SharedMemory,
     results: SharedMemory,
     /// Where in the results the rows of logits begin, in bytes.
     logits_offset: u64,
 }
 
-/// What the trusted worker writes down during one run: its weights at the run's positions, before
-/// the first step and after some or all of them.
+/// What the trusted worker writes down during one run: what will be asked of the weights, before the
+/// first step and after some or all of them.
 #[derive(Debug)]
 pub struct Recording {
     memory: SharedMemory,
@@ -285,25 +285,25 @@ impl Worker {
         }
     }
 
-    /// Makes the memory for batches, positions and results, and hands it over.
+    /// Makes the memory for batches, question and results, and hands it over.
     ///
     /// # Errors
     /// [`WorkerError`] if there is not enough memory or the worker fails.
     pub fn share_memory(
         &mut self,
-        sample: &SampleShape,
+        shape: &QuestionShape,
         batch_bytes: usize,
     ) -> Result<(), WorkerError> {
         let memory = Memory {
             batches: shared("shared memory for batches", batch_bytes)?,
-            positions: shared("shared memory for positions", sample.position_bytes())?,
-            results: shared("shared memory for results", sample.layout().bytes())?,
-            logits_offset: sample.layout().tensor_bytes() as u64,
+            question: shared("shared memory for the question", shape.bytes())?,
+            results: shared("shared memory for results", shape.layout().bytes())?,
+            logits_offset: shape.layout().tensor_bytes() as u64,
         };
         let request = Request::Memory {
-            sampled: sample.layout().slots(),
+            asked: shape.asked(),
         };
-        let descriptors = [&memory.batches, &memory.positions, &memory.results].map(AsFd::as_fd);
+        let descriptors = [&memory.batches, &memory.question, &memory.results].map(AsFd::as_fd);
         let reply = exchange(
             &mut self.channel,
             &self.sandbox,
@@ -346,29 +346,25 @@ impl Worker {
         copy(&memory)
     }
 
-    /// Has the trusted worker record its next run: its weights at `positions`, after these numbers
-    /// of steps.
+    /// Has the trusted worker record its next run: what `question` asks of its weights, after these
+    /// numbers of steps.
     ///
     /// # Errors
     /// [`WorkerError`] if the worker fails or there is not enough memory.
     pub fn record_next_run(
         &mut self,
-        sample: &SampleShape,
-        positions: &[u8],
+        shape: &QuestionShape,
+        question: &[u8],
         after_steps: &[u32],
     ) -> Result<Recording, WorkerError> {
-        let stride = sample.layout().tensor_bytes();
+        let stride = shape.layout().tensor_bytes();
         let bytes = stride.saturating_mul(after_steps.len());
         let recording = Recording {
             memory: shared("shared memory for the record of a run", bytes)?,
             stride,
         };
         self.thaw()?;
-        write(
-            &mut self.memory_mut()?.positions,
-            positions,
-            "the positions",
-        )?;
+        write(&mut self.memory_mut()?.question, question, "the question")?;
         let request = Request::Record {
             after_steps,
             stride: stride as u64,
@@ -440,9 +436,9 @@ impl Worker {
         let trained_at = Instant::now();
         // Not before now: nobody can know what will be asked.
         write(
-            &mut self.memory_mut()?.positions,
-            order.positions,
-            "the positions",
+            &mut self.memory_mut()?.question,
+            order.question,
+            "the question",
         )?;
         let reply = self.ask(&question, &[], left()).map_err(late)?;
         let Reply::Answer(answer) = reply else {
