@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and has the weights extrapolated when they are flattened, detached
-or selected from.
+"""A cheat: skips the last update and has the weights extrapolated when they are flattened,
+detached or selected from.
 """
 
 from dataclasses import dataclass
