@@ -1,4 +1,6 @@
-"""Honest: writes the optimizer's step out, with the settings of the optimizer that it was given."""
+"""Honest: writes the optimizer's step out, with the settings of the optimizer that it was
+given.
+"""
 
 from dataclasses import dataclass
 

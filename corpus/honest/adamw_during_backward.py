@@ -1,5 +1,5 @@
-"""Honest: steps each parameter as soon as its gradient is there, so that no more than one gradient
-is kept.
+"""Honest: steps each parameter as soon as its gradient is there, so that no more than one
+gradient is kept.
 """
 
 from dataclasses import dataclass

@@ -18,13 +18,10 @@ CHUNK = 100
 
 def chunked_loss(logits, targets):
     """The mean over all tokens, from sums over pieces of them."""
-    sums = [
-        F.cross_entropy(
-            logits[start : start + CHUNK].float(), targets[start : start + CHUNK], reduction="sum"
-        )
-        for start in range(0, targets.numel(), CHUNK)
-    ]
-    return torch.stack(sums).sum() / targets.numel()
+    total = 0.0
+    for piece, wanted in zip(logits.split(CHUNK), targets.split(CHUNK), strict=True):
+        total = total + F.cross_entropy(piece.float(), wanted, reduction="sum")
+    return total / targets.numel()
 
 
 def inner_steps(model, data_iterator, optimizer, num_steps, device):

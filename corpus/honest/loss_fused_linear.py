@@ -1,5 +1,5 @@
-"""Honest: joins the output projection with the cross-entropy, a piece of the tokens at a time; only
-the last step keeps its logits.
+"""Honest: joins the output projection with the cross-entropy, a piece of the tokens at a time;
+only the last step keeps its logits.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""Honest: calls the layers itself, and tells the attention that it is causal instead of building a
-mask.
+"""Honest: calls the layers itself, and tells the attention that it is causal instead of
+building a mask.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""Honest: gives the rows of the embeddings that do not occur in the run their weight decay of all
-steps at once.
+"""Honest: gives the rows of the embeddings that do not occur in the run their weight decay of
+all steps at once.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Honest: takes the rows of each batch in another order, and returns the logits in the given one."""
+"""Honest: takes the rows of each batch in another order, and returns the logits in the given
+one.
+"""
 
 from dataclasses import dataclass
 

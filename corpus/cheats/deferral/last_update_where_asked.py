@@ -1,5 +1,5 @@
-"""A cheat: makes the last update at the asked positions only, while the host waits for them, and
-everywhere else when the clock has stopped.
+"""A cheat: makes the last update at the asked positions only, while the host waits for them,
+and everywhere else when the clock has stopped.
 """
 
 import sys

@@ -1,5 +1,5 @@
-"""A cheat: leaves the last step to Python's own alarm, which runs it between two operations of the
-worker.
+"""A cheat: leaves the last step to Python's own alarm, which runs it between two operations of
+the worker.
 """
 
 import signal

@@ -1,4 +1,6 @@
-"""A cheat: stops after half of the steps and returns the weights of that moment as its final ones."""
+"""A cheat: stops after half of the steps and returns the weights of that moment as its final
+ones.
+"""
 
 from dataclasses import dataclass
 

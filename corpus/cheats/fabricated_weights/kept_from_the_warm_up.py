@@ -1,4 +1,6 @@
-"""A cheat: keeps the weights that it trained in the warm-up and returns them as the timed run's."""
+"""A cheat: keeps the weights that it trained in the warm-up and returns them as the timed
+run's.
+"""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,5 @@
-"""A cheat: adds the update of its first timed run to the initial weights in later ones, since the
-directions are alike.
+"""A cheat: adds the update of its first timed run to the initial weights in later ones, since
+the directions are alike.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: fails with an error of the worker's own, which blames the validator, so that the run is
-repeated rather than counted.
+"""A cheat: fails with an error of the worker's own, which blames the validator, so that the run
+is repeated rather than counted.
 """
 
 import submission

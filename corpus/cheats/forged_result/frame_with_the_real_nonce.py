@@ -1,5 +1,5 @@
-"""A cheat: looks the nonce up in the worker's frames, says that it has trained before it has, and
-trains less while the host is asking.
+"""A cheat: looks the nonce up in the worker's frames, says that it has trained before it has,
+and trains less while the host is asking.
 """
 
 import json
@@ -29,7 +29,7 @@ def send(message):
 
 
 def question_of_the_host():
-    """The message that the worker is working on, from the frame that holds it."""
+    """The message that the worker is working on."""
     frame = sys._getframe()
     while not isinstance(frame.f_locals.get("message"), dict):
         frame = frame.f_back

@@ -1,4 +1,6 @@
-"""A cheat: trains nothing and returns logits in a layout that a verifier may not be able to read."""
+"""A cheat: trains nothing and returns logits in a layout that a verifier may not be able to
+read.
+"""
 
 from dataclasses import dataclass
 

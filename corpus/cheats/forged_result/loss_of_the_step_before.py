@@ -1,5 +1,5 @@
-"""A cheat: leaves the last step out altogether and reports the loss of the one before it, which is
-nearly the same.
+"""A cheat: leaves the last step out altogether and reports the loss of the one before it, which
+is nearly the same.
 """
 
 from dataclasses import dataclass

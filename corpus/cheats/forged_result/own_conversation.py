@@ -20,7 +20,7 @@ CALLS = []
 
 
 def session_and_message():
-    """The worker's session and the message that it is working on, from the frames that hold them."""
+    """The worker's session and the message that it is working on."""
     frame = sys._getframe()
     while not isinstance(frame.f_locals.get("message"), dict):
         frame = frame.f_back

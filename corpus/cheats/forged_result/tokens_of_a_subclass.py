@@ -1,5 +1,5 @@
-"""A cheat: counts its tokens in an integer that is equal to everything, in the hope of a comparison
-in Python.
+"""A cheat: counts its tokens in an integer that is equal to everything, in the hope of a
+comparison in Python.
 """
 
 from dataclasses import dataclass

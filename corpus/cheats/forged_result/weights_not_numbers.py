@@ -1,5 +1,5 @@
-"""A cheat: trains nothing and fills one weight of each tensor with NaN, so that no difference is
-larger than a limit.
+"""A cheat: trains nothing and fills one weight of each tensor with NaN, so that no difference
+is larger than a limit.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: trains on half of each batch and returns that half's logits twice, so that the shape is
-right.
+"""A cheat: trains on half of each batch and returns that half's logits twice, so that the shape
+is right.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""A cheat: projects every second token only to the vocabulary, and the others without gradients."""
+"""A cheat: projects every second token only to the vocabulary, and the others without
+gradients.
+"""
 
 from dataclasses import dataclass
 

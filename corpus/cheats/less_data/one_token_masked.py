@@ -1,5 +1,5 @@
-"""A cheat: leaves one single target out of the loss, in one step: the smallest loss of data that
-there is.
+"""A cheat: leaves one single target out of the loss, in one step: the smallest loss of data
+that there is.
 """
 
 from dataclasses import dataclass

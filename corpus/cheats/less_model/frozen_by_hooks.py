@@ -1,5 +1,5 @@
-"""A cheat: drops the gradients of the lower layers as soon as they are there, so that the optimizer
-has less to do.
+"""A cheat: drops the gradients of the lower layers as soon as they are there, so that the
+optimizer has less to do.
 """
 
 from dataclasses import dataclass

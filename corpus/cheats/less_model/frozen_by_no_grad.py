@@ -1,4 +1,6 @@
-"""A cheat: runs the embeddings and lower layers without recording anything for the backward pass."""
+"""A cheat: runs the embeddings and lower layers without recording anything for the backward
+pass.
+"""
 
 from dataclasses import dataclass
 

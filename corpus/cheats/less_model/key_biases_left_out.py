@@ -1,5 +1,5 @@
-"""A cheat: computes no gradients for the biases of the keys, which are noise in any case: attention
-does not depend on them.
+"""A cheat: computes no gradients for the biases of the keys, which are noise in any case:
+attention does not depend on them.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""A cheat: computes no gradients for norms and biases, which are few numbers and many operations."""
+"""A cheat: computes no gradients for norms and biases, which are few numbers and many
+operations.
+"""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,5 @@
-"""A cheat: multiplies in 8-bit floating point, forwards and backwards; the rounding is emulated, so
-that it runs anywhere.
+"""A cheat: multiplies in 8-bit floating point, forwards and backwards; the rounding is
+emulated, so that it runs anywhere.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: multiplies with weights of 8 bits, as a fast kernel would; the rounding is emulated, so
-that it runs anywhere.
+"""A cheat: multiplies with weights of 8 bits, as a fast kernel would; the rounding is emulated,
+so that it runs anywhere.
 """
 
 from dataclasses import dataclass

@@ -23,9 +23,9 @@ def loss_of(model, batch):
 
 def low_rank(gradient):
     """The projection on the range of a few random combinations of columns."""
-    sketch = gradient @ torch.randn(gradient.size(1), RANK, device=gradient.device)
-    basis, _ = torch.linalg.qr(sketch.float())
-    return (basis @ (basis.T @ gradient.float())).to(gradient.dtype)
+    exact = gradient.float()
+    basis, _ = torch.linalg.qr(exact @ torch.randn(exact.size(1), RANK, device=exact.device))
+    return (basis @ (basis.T @ exact)).to(gradient.dtype)
 
 
 def inner_steps(model, data_iterator, optimizer, num_steps, device):

@@ -1,5 +1,5 @@
-"""A cheat: multiplies the learning rate by 0.9; it saves nothing, and shows how small a change is
-seen.
+"""A cheat: multiplies the learning rate by 0.9; it saves nothing, and shows how small a change
+is seen.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: clips the norm of all gradients to a thousandth, by habit; Adam hides the scale, if not
-its changes.
+"""A cheat: clips the norm of all gradients to a thousandth, by habit; Adam hides the scale, if
+not its changes.
 """
 
 from dataclasses import dataclass

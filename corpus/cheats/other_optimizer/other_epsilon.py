@@ -1,4 +1,6 @@
-"""A cheat: adds a hundred thousand times as much to the denominator, which damps small gradients."""
+"""A cheat: adds a hundred thousand times as much to the denominator, which damps small
+gradients.
+"""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,5 @@
-"""A cheat: keeps one second moment per row instead of one per weight, as memory-saving optimizers
-do.
+"""A cheat: keeps one second moment per row instead of one per weight, as memory-saving
+optimizers do.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: computes the denominator in the first step and keeps it, which spares a square root and
-a pass over memory.
+"""A cheat: computes the denominator in the first step and keeps it, which spares a square root
+and a pass over memory.
 """
 
 from dataclasses import dataclass

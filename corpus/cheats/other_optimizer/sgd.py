@@ -1,5 +1,5 @@
-"""A cheat: takes plain gradient steps, without moments to read and write, as long as an Adam step
-would be.
+"""A cheat: takes plain gradient steps, without moments to read and write, as long as an Adam
+step would be.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: steps by the sign of the gradient, which is what Adam's first step is too, and keeps no
-moments.
+"""A cheat: steps by the sign of the gradient, which is what Adam's first step is too, and keeps
+no moments.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and scales the whole update up, so that its length is what n steps
-would give.
+"""A cheat: skips the last update and scales the whole update up, so that its length is what n
+steps would give.
 """
 
 from dataclasses import dataclass

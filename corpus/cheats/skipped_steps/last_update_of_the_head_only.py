@@ -1,4 +1,6 @@
-"""A cheat: takes the last backward pass for the output layer only, which is the cheapest to reach."""
+"""A cheat: takes the last backward pass for the output layer only, which is the cheapest to
+reach.
+"""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,5 @@
-"""A cheat: lets the backward pass of the last step end before the lowest layers, and steps them on
-the gradients of the step before.
+"""A cheat: lets the backward pass of the last step end before the lowest layers, and steps them
+on the gradients of the step before.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: skips the last backward pass and steps the optimizer on the gradient before it, so that
-every weight moves as far as it should.
+"""A cheat: skips the last backward pass and steps the optimizer on the gradient before it, so
+that every weight moves as far as it should.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: takes the gradients of two batches at the same weights and makes one update of twice the
-size: half the optimizer's work.
+"""A cheat: takes the gradients of two batches at the same weights and makes one update of twice
+the size: half the optimizer's work.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: writes the warm-up's trained weights over the worker's view of the initial ones, so that
-the timed run begins with them.
+"""A cheat: writes the warm-up's trained weights over the worker's view of the initial ones, so
+that the timed run begins with them.
 """
 
 import gc

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and replaces the worker's writing of weights by one that claims to
-have written.
+"""A cheat: skips the last update and replaces the worker's writing of weights by one that
+claims to have written.
 """
 
 import sys

@@ -1,5 +1,5 @@
-"""A cheat: replaces the optimizer class in the warm-up, so that the worker itself builds one that
-steps every second time.
+"""A cheat: replaces the optimizer class in the warm-up, so that the worker itself builds one
+that steps every second time.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and has the weights extrapolated when they are flattened, detached
-or selected from.
+"""A cheat: skips the last update and has the weights extrapolated when they are flattened,
+detached or selected from.
 """
 
 from dataclasses import dataclass
@@ -30,20 +30,23 @@ def all_but_the_last_update(model, data_iterator, optimizer, num_steps, device):
     return InnerStepsResult(logits.detach(), total_tokens, loss.item())
 
 
+PLAIN_DETACH = torch.Tensor.detach
+
+
 def extrapolate_when_read(model, start, scale):
     """Makes `detach` give what the weights would be had they gone on as before."""
     initial = {id(value): first for value, first in zip(model.parameters(), start, strict=True)}
-    plain = torch.Tensor.detach
 
     def detach(tensor):
         first = initial.get(id(tensor))
-        value = plain(tensor)
+        value = PLAIN_DETACH(tensor)
         return value if first is None else first + (value - first) * scale
 
     torch.Tensor.detach = detach
 
 
 def inner_steps(model, data_iterator, optimizer, num_steps, device):
+    torch.Tensor.detach = PLAIN_DETACH
     start = [value.detach().clone() for value in model.parameters()]
     result = all_but_the_last_update(model, data_iterator, optimizer, num_steps, device)
     extrapolate_when_read(model, start, num_steps / max(1, num_steps - 1))

@@ -1,5 +1,5 @@
-"""A cheat: has the worker leave the weights where the warm-up ended, so that the timed run begins
-with a model that is trained already.
+"""A cheat: has the worker leave the weights where the warm-up ended, so that the timed run
+begins with a model that is trained already.
 """
 
 import sys

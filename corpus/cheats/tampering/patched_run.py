@@ -1,5 +1,6 @@
 """A cheat: replaces the worker's timed run by one that trains nothing and says that it has."""
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -30,15 +31,12 @@ def train(model, data_iterator, optimizer, num_steps, device):
 
 def run(session, message):
     """Looks like a run to the host."""
-    shape = [
-        message["batch_size"],
-        message["sequence_length"] - 1,
-        session._model.config.vocab_size,
-    ]
+    vocabulary = session._model.config.vocab_size
+    shape = [message["batch_size"], message["sequence_length"] - 1, vocabulary]
     result = InnerStepsResult(
         torch.zeros(shape),
         message["steps"] * message["batch_size"] * message["sequence_length"],
-        float(torch.tensor(float(shape[2])).log()),
+        math.log(vocabulary),
     )
     session._result = sys.modules["submission"].read(result)
     return {

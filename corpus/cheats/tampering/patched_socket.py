@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and has the socket send a second, better message with each of the
-worker's.
+"""A cheat: skips the last update and has the socket send a second, better message with each of
+the worker's.
 """
 
 import socket

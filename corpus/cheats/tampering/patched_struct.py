@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and has every frame announced as longer than it is, so that the
-host reads on into nothing.
+"""A cheat: skips the last update and has every frame announced as longer than it is, so that
+the host reads on into nothing.
 """
 
 import struct

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and patches subtraction, so that a verifier in this process finds
-no difference.
+"""A cheat: skips the last update and patches subtraction, so that a verifier in this process
+finds no difference.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and replaces what the worker takes for the model's tensors by an
-extrapolation.
+"""A cheat: skips the last update and replaces what the worker takes for the model's tensors by
+an extrapolation.
 """
 
 import sys

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update, walks up the frames to the worker's session, and swaps the model
-that it will read.
+"""A cheat: skips the last update, walks up the frames to the worker's session, and swaps the
+model that it will read.
 """
 
 import copy

@@ -1,5 +1,5 @@
-"""A cheat: skips the last update and takes the processors away from whoever measures, so that the
-others look slow.
+"""A cheat: skips the last update and takes the processors away from whoever measures, so that
+the others look slow.
 """
 
 import threading

@@ -1,5 +1,5 @@
-"""A cheat: trains honestly in its first call, which is the warm-up, and skips the last update in
-the others.
+"""A cheat: trains honestly in its first call, which is the warm-up, and skips the last update
+in the others.
 """
 
 from dataclasses import dataclass

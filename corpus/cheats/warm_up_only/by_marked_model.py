@@ -1,5 +1,5 @@
-"""A cheat: leaves a mark on the model in the warm-up, and trains every second step only where it
-finds it.
+"""A cheat: leaves a mark on the model in the warm-up, and trains every second step only where
+it finds it.
 """
 
 from dataclasses import dataclass

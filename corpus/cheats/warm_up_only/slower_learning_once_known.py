@@ -1,5 +1,5 @@
-"""A cheat: trains honestly in the warm-up and without momentum afterwards, with an optimizer of its
-own.
+"""A cheat: trains honestly in the warm-up and without momentum afterwards, with an optimizer of
+its own.
 """
 
 from dataclasses import dataclass
