@@ -364,8 +364,8 @@ fn check_steps(evidence: &Evidence<'_>, measured: &Measured, checks: &mut Checks
     );
 }
 
-/// Sketches show about the error that they stand for; one that is at its limit shows twice that less
-/// often than once in a million.
+/// Sketches show about the error that they stand for. An honest run is three times below the limit of
+/// the update error, and would have to show six times its own.
 const SKETCH_SLACK: f64 = 2.0;
 
 /// Coefficients from sketches are off by a tenth at most, or are not given; those of a step that was

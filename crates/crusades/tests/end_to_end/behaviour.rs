@@ -479,6 +479,18 @@ fn result_rows() -> Vec<Row> {
     ]
 }
 
+const SKIPS_THE_LAST_STEP: &str = r"
+tokens = 0
+for step in range(num_steps):
+    batch = next(data_iterator)
+    tokens += batch.numel()
+    if step < num_steps - 1:
+        take_step(model, batch, optimizer)
+    else:
+        logits, loss = loss_of(model, batch)
+return Result(logits.detach(), tokens, loss.item())
+";
+
 fn training_rows() -> Vec<Row> {
     let of = |name, body, expected| Row::new(name, body, expected).thorough();
     let refused = Refused(WEIGHTS, "");
@@ -517,19 +529,38 @@ return Result(torch.cat(parts), tokens, total)
         ),
         of(
             "skips the last step",
-            r#"
-tokens = 0
-for step in range(num_steps):
-    batch = next(data_iterator)
-    tokens += batch.numel()
-    if step < num_steps - 1:
-        take_step(model, batch, optimizer)
-    else:
-        logits, loss = loss_of(model, batch)
-return Result(logits.detach(), tokens, loss.item())
-"#,
+            SKIPS_THE_LAST_STEP,
             refused,
         ),
+        of(
+            "skips the last step, which its share in the update tells as well",
+            SKIPS_THE_LAST_STEP,
+            Refused(WEIGHTS, "Step 5 of 5 contributed 0.00 of its update"),
+        )
+        .with(json!({"verification": {"update_relative_error_max": null}})),
+        of(
+            "harmless: all weights are asked for after the clock has stopped",
+            "return train(model, data_iterator, optimizer, num_steps)",
+            Accepted,
+        )
+        .with(json!({"verification": {"weights": "full"}})),
+        of(
+            "changes a weight between its answer and the dump of all weights",
+            r#"
+tools = sys.modules["model"]
+original = tools.dump
+def dump(found, layout, region):
+    with torch.no_grad():
+        next(iter(found.values())).view(-1)[0] += 1e-7
+    return original(found, layout, region)
+tools.dump = dump
+return train(model, data_iterator, optimizer, num_steps)
+"#,
+            Refused(&["weight_mismatch"], "are not those that were answered"),
+        )
+        .with(json!({"verification": {"weights": "full"}}))
+        .module("import sys")
+        .past_the_scan(),
         of(
             "skips a step in the middle",
             r#"
@@ -604,8 +635,8 @@ return result
             "patches the worker to write nothing",
             r#"
 result = train(model, data_iterator, optimizer, num_steps)
-sys.modules["model"].dump = lambda found, layout, results: [
-    {"dtype": slot["dtype"], "shape": slot["shape"]} for slot in layout
+sys.modules["model"].Sample.write = lambda self, found, region: [
+    {"dtype": slot["dtype"], "shape": slot["shape"]} for slot in self._layout
 ]
 return result
 "#,
@@ -620,11 +651,12 @@ result = train(model, data_iterator, optimizer, num_steps)
 if timed:
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
     session = next(found for found in gc.get_objects() if type(found).__name__ == "Session")
-    for slot in session._layout:
-        initial = session._initial.tensor(slot["offset"], torch.float32, slot["shape"])
-        session._results.tensor(slot["offset"], torch.float32, slot["shape"]).copy_(initial)
-    sys.modules["model"].dump = lambda found, layout, results: [
-        {"dtype": slot["dtype"], "shape": slot["shape"]} for slot in layout
+    # This model is so small that all of it is asked for.
+    for slot, asked in zip(session._layout, session._asked["sampled"]):
+        initial = session._initial.tensor(slot["offset"], torch.float32, asked["shape"])
+        session._results.tensor(asked["offset"], torch.float32, asked["shape"]).copy_(initial)
+    sys.modules["model"].Sample.write = lambda self, found, region: [
+        {"dtype": slot["dtype"], "shape": slot["shape"]} for slot in self._layout
     ]
 return result
 "#,
