@@ -177,9 +177,9 @@ pub(crate) struct CorpusRun {
     /// Only this family; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub(crate) family: Vec<String>,
-    /// Only submissions whose path holds this text
+    /// Only submissions whose path holds this text; may be given more than once
     #[arg(long, value_name = "TEXT")]
-    pub(crate) only: Option<String>,
+    pub(crate) only: Vec<String>,
     /// Submissions that are judged at the same time; with more than one, times mean nothing
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
     pub(crate) jobs: usize,

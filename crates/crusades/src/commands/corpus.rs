@@ -105,7 +105,7 @@ fn chosen(flags: &CorpusRun, rules: &Rules) -> Result<Vec<Case>, Complaint> {
         let expected = &case.expected;
         let name = expected.file.to_string_lossy();
         (flags.family.is_empty() || flags.family.contains(&expected.family))
-            && flags.only.iter().all(|text| name.contains(text.as_str()))
+            && (flags.only.is_empty() || flags.only.iter().any(|text| name.contains(text.as_str())))
             && expected.dtype.is_none_or(|only| only == dtype)
     };
     let cases: Vec<Case> = cases.into_iter().filter(wanted).collect();

@@ -532,7 +532,7 @@ return Result(torch.cat(parts), tokens, total)
             SKIPS_THE_LAST_STEP,
             refused,
         ),
-        of(
+        Row::new(
             "skips the last step, which its share in the update tells as well",
             SKIPS_THE_LAST_STEP,
             Refused(WEIGHTS, "Step 5 of 5 contributed 0.00 of its update"),
@@ -544,7 +544,7 @@ return Result(torch.cat(parts), tokens, total)
             Accepted,
         )
         .with(json!({"verification": {"weights": "full"}})),
-        of(
+        Row::new(
             "changes a weight between its answer and the dump of all weights",
             r#"
 tools = sys.modules["model"]

@@ -12,6 +12,7 @@
 
 mod behaviour;
 mod commands;
+mod corpus;
 mod determinism;
 mod disturbance;
 mod execution;
