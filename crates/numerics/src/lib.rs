@@ -20,6 +20,7 @@
 
 mod attribution;
 mod blocks;
+mod instructions;
 mod least_squares;
 mod tensor;
 mod values;
