@@ -22,6 +22,7 @@ mod attribution;
 mod blocks;
 mod instructions;
 mod least_squares;
+mod safetensors;
 mod tensor;
 mod values;
 mod weights;
@@ -31,6 +32,7 @@ pub use attribution::{
     Obstacle, SampledTensor, StepBasis, StepConditioning, TensorUpdate, VARIANCE_INFLATION_CEILING,
 };
 pub use blocks::CHUNK_ELEMENTS;
+pub use safetensors::{ElementType, HEADER_BYTES_MAX, SafeTensors, SafeTensorsError, StoredTensor};
 pub use tensor::{CompareError, Dtype, Operand, TensorBytes};
 pub use values::{ValueComparison, compare_values};
 pub use weights::{WeightComparison, compare_weights};
