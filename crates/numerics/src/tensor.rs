@@ -151,6 +151,28 @@ impl TensorBytes<'_> {
         })
     }
 
+    /// Has the processor fetch the elements from `start` on, as far as there are any, while it
+    /// computes with others: what it foresees by itself ends with each page of memory.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, start: usize, length: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+            let size = self.dtype.size_in_bytes();
+            let end = self.bytes.len().min((start + length) * size);
+            for line in self
+                .bytes
+                .get(start * size..end)
+                .unwrap_or_default()
+                .chunks(64)
+            {
+                // SAFETY: a hint, which reads nothing, and the address is inside the slice.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+            }
+        }
+    }
+
     /// Widens the elements from `start` on into `values`, which must not reach past the end.
     #[inline(always)]
     pub(crate) fn widen_into(&self, start: usize, values: &mut [f32]) {
