@@ -13,9 +13,10 @@ use crate::tensor::{Dtype, Operand, TensorBytes};
 /// Elements of one tensor that are widened at a time: 200 steps of them take 400 KiB.
 const STRETCH_ELEMENTS: usize = 256;
 
-/// The least number of stretches that one thread takes at a time, and the largest number of
-/// partial results, each a matrix of steps by steps.
+/// The least number of stretches that one thread takes at a time.
 const STRETCHES_PER_PART: usize = 64;
+
+/// The largest number of partial results, each of which may be a matrix of steps by steps.
 const PARTS_MAX: usize = 64;
 
 /// One tensor as the reference recorded it at sampled positions.
