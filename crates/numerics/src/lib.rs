@@ -2,9 +2,11 @@
 //!
 //! [`compare_weights`] tells how far submitted weights are from the reference, relative to the
 //! weights and relative to the update that training made. [`compare_values`] compares two tensors
-//! such as logits under the rule of `torch.allclose`.
+//! such as logits under the rule of `torch.allclose`. [`StepBasis`] tells which step of the
+//! reference did how much of a submission's update, from sampled weights. [`SafeTensors`] finds
+//! the tensors in a file that a stranger wrote.
 //!
-//! What holds for both:
+//! What holds for the two comparisons:
 //!
 //! - Values are widened exactly to `f32`, subtracted and summed in `f64`.
 //! - The result depends only on the bytes: not on the number of threads, the alignment of the
@@ -16,20 +18,27 @@
 //!   tensors is counted and left out of all other counts and sums, so every field of a result is
 //!   finite; the methods that a limit is compared with then answer infinity.
 //!
-//! This crate knows nothing of files, torch or processes, and never judges: it measures.
+//! This crate opens no files, knows nothing of torch or processes, and never judges: it measures.
 
 mod attribution;
 mod blocks;
+mod conditioning;
+mod instructions;
 mod least_squares;
+mod safetensors;
+mod samples;
 mod tensor;
 mod values;
 mod weights;
 
-pub use attribution::{
-    Attribution, AttributionError, Conditioning, DEFAULT_ADMITTED_ERROR, EXPECTED_DEVIATION_MAX,
-    Obstacle, SampledTensor, StepBasis, StepConditioning, TensorUpdate, VARIANCE_INFLATION_CEILING,
-};
+pub use attribution::{Attribution, AttributionError, StepBasis, TensorUpdate};
 pub use blocks::CHUNK_ELEMENTS;
+pub use conditioning::{
+    Conditioning, DEFAULT_ADMITTED_ERROR, EXPECTED_DEVIATION_MAX, Obstacle, StepConditioning,
+    VARIANCE_INFLATION_CEILING,
+};
+pub use safetensors::{ElementType, HEADER_BYTES_MAX, SafeTensors, SafeTensorsError, StoredTensor};
+pub use samples::SampledTensor;
 pub use tensor::{CompareError, Dtype, Operand, TensorBytes};
 pub use values::{ValueComparison, compare_values};
 pub use weights::{WeightComparison, compare_weights};

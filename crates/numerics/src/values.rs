@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{Block, LANES, larger, max_lane, measure_blocks, sum_lanes};
+use crate::blocks::{Block, LANES, Measure, larger, max_lane, measure_blocks, sum_lanes};
+use crate::instructions::Instructions;
 use crate::tensor::{CompareError, Operand, TensorBytes, common_element_count};
 
 /// What was measured over one pair of tensors. All fields are finite.
@@ -50,10 +51,10 @@ pub fn compare_values(
     let elements =
         common_element_count(&[(Operand::Expected, expected), (Operand::Actual, actual)])?;
     let total = measure_blocks(
+        Instructions::widest(),
         &[expected, actual],
         elements,
-        |block| Differences::of_block(block, atol, rtol),
-        Differences::merge,
+        &MeasureDifferences { atol, rtol },
     );
     let finite = total.elements - total.non_finite;
     Ok(ValueComparison {
@@ -70,7 +71,7 @@ pub fn compare_values(
 }
 
 /// The absolute differences over some of the elements.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Differences {
     elements: u64,
     non_finite: u64,
@@ -79,8 +80,18 @@ struct Differences {
     max: f64,
 }
 
-impl Differences {
-    fn of_block(block: &Block<2>, atol: f64, rtol: f64) -> Self {
+/// Measures expected and actual values, in this order.
+struct MeasureDifferences {
+    atol: f64,
+    rtol: f64,
+}
+
+impl Measure<2> for MeasureDifferences {
+    type Measured = Differences;
+
+    #[inline(always)]
+    fn measure(&self, block: &Block<2>) -> Differences {
+        let Self { atol, rtol } = *self;
         let [expected, actual] = block.groups();
         let mut beyond_tolerance = [0_u64; LANES];
         let mut sum = [0.0; LANES];
@@ -94,7 +105,7 @@ impl Differences {
                 max[lane] = larger(max[lane], difference);
             }
         }
-        Self {
+        Differences {
             elements: block.elements(),
             non_finite: block.excluded,
             beyond_tolerance: beyond_tolerance.into_iter().sum(),
@@ -103,13 +114,55 @@ impl Differences {
         }
     }
 
-    fn merge(self, other: Self) -> Self {
-        Self {
-            elements: self.elements + other.elements,
-            non_finite: self.non_finite + other.non_finite,
-            beyond_tolerance: self.beyond_tolerance + other.beyond_tolerance,
-            sum: self.sum + other.sum,
-            max: larger(self.max, other.max),
+    #[inline(always)]
+    fn is_finite(measured: &Differences) -> bool {
+        measured.sum.is_finite()
+    }
+
+    #[inline(always)]
+    fn merge(first: Differences, second: Differences) -> Differences {
+        Differences {
+            elements: first.elements + second.elements,
+            non_finite: first.non_finite + second.non_finite,
+            beyond_tolerance: first.beyond_tolerance + second.beyond_tolerance,
+            sum: first.sum + second.sum,
+            max: larger(first.max, second.max),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::MeasureDifferences;
+    use crate::blocks::measure_blocks;
+    use crate::instructions::Instructions;
+    use crate::tensor::{Dtype, TensorBytes};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_set_of_instructions_gives_the_same_bits(
+            bytes in vec(any::<[u8; 4]>(), 0..9_000),
+            dtype in prop::sample::select(vec![Dtype::F32, Dtype::BF16, Dtype::F16]),
+            atol in prop::sample::select(vec![0.0, 1e-3, 1e3]),
+        ) {
+            let elements = bytes.len() / 2;
+            let bytes = bytes.as_flattened();
+            let size = elements * dtype.size_in_bytes();
+            let tensors = [&bytes[..size], &bytes[bytes.len() - size..]]
+                .map(|bytes| TensorBytes { dtype, bytes });
+            let measure = MeasureDifferences { atol, rtol: 0.1 };
+            let results: Vec<_> = Instructions::available()
+                .into_iter()
+                .map(|set| measure_blocks(set, &tensors, elements, &measure))
+                .collect();
+            for result in &results[1..] {
+                prop_assert_eq!(result, &results[0]);
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::{Block, LANES, larger, max_lane, measure_blocks, sum_lanes};
+use crate::blocks::{Block, LANES, Measure, larger, max_lane, measure_blocks, sum_lanes};
+use crate::instructions::Instructions;
 use crate::tensor::{CompareError, Operand, TensorBytes, common_element_count};
 
 /// What was measured over one tensor, or by [`merge`](Self::merge) over several.
@@ -100,8 +101,16 @@ impl WeightComparison {
             f64::INFINITY
         }
     }
+}
 
-    fn of_block(block: &Block<3>) -> Self {
+/// Measures initial, reference and submitted weights, in this order.
+struct MeasureWeights;
+
+impl Measure<3> for MeasureWeights {
+    type Measured = WeightComparison;
+
+    #[inline(always)]
+    fn measure(&self, block: &Block<3>) -> WeightComparison {
         let [initial, reference, submission] = block.groups();
         let mut changed = [0_u32; LANES];
         let mut reference_changed = [0_u32; LANES];
@@ -128,7 +137,7 @@ impl WeightComparison {
             }
         }
         let [non_finite_initial, non_finite_reference, non_finite] = block.non_finite;
-        Self {
+        WeightComparison {
             elements: block.elements(),
             changed: sum_counts(changed),
             reference_changed: sum_counts(reference_changed),
@@ -140,6 +149,17 @@ impl WeightComparison {
             squared_submission_update: sum_lanes(squared_submission_update),
             max_abs_error: max_lane(max_abs_error),
         }
+    }
+
+    #[inline(always)]
+    fn is_finite(measured: &WeightComparison) -> bool {
+        // Each tensor is in at least one of these.
+        (measured.squared_error + measured.squared_reference + measured.squared_update).is_finite()
+    }
+
+    #[inline(always)]
+    fn merge(first: WeightComparison, second: WeightComparison) -> WeightComparison {
+        first.merge(second)
     }
 }
 
@@ -160,10 +180,10 @@ pub fn compare_weights(
         (Operand::Submission, submission),
     ])?;
     Ok(measure_blocks(
+        Instructions::widest(),
         &[initial, reference, submission],
         elements,
-        WeightComparison::of_block,
-        WeightComparison::merge,
+        &MeasureWeights,
     ))
 }
 
@@ -176,6 +196,7 @@ pub(crate) fn relative_error(squared_error: f64, squared_norm: f64) -> f64 {
     }
 }
 
+#[inline(always)]
 fn sum_counts(lanes: [u32; LANES]) -> u64 {
     lanes.into_iter().map(u64::from).sum()
 }
@@ -185,5 +206,57 @@ fn share(part: u64, whole: u64) -> f64 {
         0.0
     } else {
         part as f64 / whole as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::MeasureWeights;
+    use crate::blocks::measure_blocks;
+    use crate::instructions::Instructions;
+    use crate::tensor::{Dtype, TensorBytes};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_set_of_instructions_gives_the_same_bits(
+            elements in prop_oneof![0_usize..40, 2_000_usize..2_100, 65_000_usize..66_000],
+            dtypes in vec(prop::sample::select(vec![Dtype::F32, Dtype::BF16, Dtype::F16]), 3),
+            offset in 0_usize..4,
+            seed in any::<u64>(),
+            finite in any::<bool>(),
+        ) {
+            let tensors: Vec<Vec<u8>> = (0_u64..3)
+                .map(|salt| scattered(elements * 4 + offset, seed ^ salt, finite))
+                .collect();
+            let tensors = [0, 1, 2].map(|index: usize| TensorBytes {
+                dtype: dtypes[index],
+                bytes: &tensors[index][offset..][..elements * dtypes[index].size_in_bytes()],
+            });
+            let results: Vec<_> = Instructions::available()
+                .into_iter()
+                .map(|set| measure_blocks(set, &tensors, elements, &MeasureWeights))
+                .collect();
+            for result in &results[1..] {
+                prop_assert_eq!(result, &results[0]);
+            }
+        }
+    }
+
+    /// Bytes of any value, of which no element of any dtype is a NaN or an infinity if `finite`.
+    fn scattered(length: usize, mut state: u64, finite: bool) -> Vec<u8> {
+        (0..length)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let [.., byte] = state.to_le_bytes();
+                if finite { byte & 0xbb } else { byte }
+            })
+            .collect()
     }
 }

@@ -6,6 +6,8 @@
     reason = "what a test cannot go on from ends it"
 )]
 
+use std::io::Write as _;
+
 use crusades_numerics::{
     CHUNK_ELEMENTS, CompareError, Dtype, Operand, TensorBytes, ValueComparison, WeightComparison,
     compare_values, compare_weights,
@@ -298,6 +300,25 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn tensors_in_mapped_files_compare_as_those_in_memory_do() {
+    let tensors = [2, 4, 5].map(|salt| scattered(Dtype::BF16, CHUNK_ELEMENTS + 321, salt));
+    let mapped = tensors.each_ref().map(|tensor| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(tensor.bytes().bytes).unwrap();
+        // SAFETY: nothing else knows the file, so it does not change under the map.
+        unsafe { memmap2::Mmap::map(&file) }.unwrap()
+    });
+    let [initial, reference, submission] = mapped.each_ref().map(|map| TensorBytes {
+        dtype: Dtype::BF16,
+        bytes: map,
+    });
+    let found = compare_weights(initial, reference, submission).unwrap();
+    let [initial, reference, submission] = &tensors;
+    assert_eq!(found, weights(initial, reference, submission));
+    assert!(found.non_finite > 0);
+}
+
+#[test]
 fn alignment_changes_no_bit() {
     let values: Vec<f32> = (0..10_000_u16).map(|n| f32::from(n).sqrt()).collect();
     let zeros = f32s(&vec![0.0; values.len()]);
@@ -405,6 +426,13 @@ fn merging_two_tensors_is_comparing_all_their_elements() {
         compare(0, 3000).merge(WeightComparison::default()),
         compare(0, 3000)
     );
+}
+
+#[test]
+fn a_tensor_of_no_dimensions_compares_as_its_one_element() {
+    let found = weights(&f32s(&[1.0]), &f32s(&[3.0]), &f32s(&[2.0]));
+    assert_eq!(found.elements, 1);
+    assert_eq!(found.update_relative_error(), 0.5);
 }
 
 #[test]
