@@ -54,7 +54,7 @@ impl Limits {
         })
     }
 
-    /// Whether tensor number `index` takes part when steps are told apart.
+    /// Whether tensor number `index` takes part in the error of all and when steps are told apart.
     pub(crate) fn attributed(&self, index: usize) -> bool {
         self.noise
             .as_ref()

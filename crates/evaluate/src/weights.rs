@@ -196,6 +196,8 @@ impl Measured {
             .enumerate()
             .all(|(index, answered)| answered.bytes == layout.tensor(&again, index).bytes);
         let mut total = WeightComparison::default();
+        // Without the tensors whose update is noise alone.
+        let mut attributed = WeightComparison::default();
         let mut tensors = Vec::with_capacity(answered.len());
         for index in 0..answered.len() {
             let comparison = compare_weights(
@@ -208,14 +210,17 @@ impl Measured {
                 comparison.reference_changed > 0,
             ));
             total = total.merge(comparison);
+            if evidence.limits.attributed(index) {
+                attributed = attributed.merge(comparison);
+            }
         }
         Ok(Self {
             elements: total.elements,
             non_finite: total.non_finite + attribution.non_finite + non_finite_sketch,
             changed: total.changed_ratio(),
             reference_changed: total.reference_changed_ratio(),
-            weight_error: total.weight_relative_error(),
-            update_error: total.update_relative_error(),
+            weight_error: attributed.weight_relative_error(),
+            update_error: attributed.update_relative_error(),
             tensors,
             attribution,
             sketch,

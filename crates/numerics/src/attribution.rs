@@ -38,8 +38,9 @@ pub struct Attribution {
     pub conditioning: Conditioning,
     /// `‖Δw - Σ c_k u_k‖ / ‖Δw_ref‖` over the attributed tensors; infinite without coefficients.
     pub residual: f64,
-    /// `‖Δw - Δw_ref‖ / ‖Δw_ref‖`, estimated for all elements of all tensors. 0 for 0/0, infinite
-    /// for anything else over 0 and when an element of the submission is not finite.
+    /// `‖Δw - Δw_ref‖ / ‖Δw_ref‖`, estimated for all elements of the attributed tensors. 0 for 0/0,
+    /// infinite for anything else over 0, when an element of the submission is not finite, and when
+    /// no tensor is attributed.
     pub update_error: f64,
     /// `‖w - w_ref‖ / ‖w_ref‖`, in the same way.
     pub weight_error: f64,
@@ -314,6 +315,7 @@ impl StepBasis {
 #[derive(Default)]
 struct Totals {
     non_finite: u64,
+    any_attributed: bool,
     population: f64,
     changed: f64,
     reference_changed: f64,
@@ -329,13 +331,16 @@ impl Totals {
         self.population += recorded.population as f64;
         self.changed += weight * measured.changed as f64;
         self.reference_changed += weight * measured.reference_changed as f64;
-        self.squared_error += weight * measured.squared_error;
-        self.squared_reference += weight * measured.squared_reference;
-        self.squared_update += weight * measured.squared_update;
+        if recorded.attributed {
+            self.any_attributed = true;
+            self.squared_error += weight * measured.squared_error;
+            self.squared_reference += weight * measured.squared_reference;
+            self.squared_update += weight * measured.squared_update;
+        }
     }
 
     fn error_relative_to(&self, squared_norm: f64) -> f64 {
-        if self.non_finite > 0 {
+        if self.non_finite > 0 || !self.any_attributed {
             f64::INFINITY
         } else {
             relative_error(self.squared_error, squared_norm)

@@ -24,9 +24,9 @@ const PARTS_MAX: usize = 64;
 pub struct SampledTensor<'a> {
     /// How many elements the whole tensor has.
     pub population: u64,
-    /// Whether the tensor takes part in the least squares. One whose honest noise is as large as
-    /// its update, such as a bias without a gradient, only disturbs them; its own error is
-    /// measured all the same.
+    /// Whether the tensor takes part in the least squares and in the errors of all tensors together.
+    /// One whose honest noise is as large as its update, such as a bias without a gradient, only
+    /// disturbs them; its own error is measured all the same.
     pub attributed: bool,
     /// The values at the sampled positions before the first step and after each.
     pub states: Vec<TensorBytes<'a>>,
@@ -44,7 +44,7 @@ pub(crate) struct Samples {
 pub(crate) struct RecordedTensor {
     sampled: usize,
     pub(crate) population: u64,
-    attributed: bool,
+    pub(crate) attributed: bool,
     states: Vec<(Dtype, Vec<u8>)>,
 }
 

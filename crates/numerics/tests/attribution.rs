@@ -589,7 +589,7 @@ fn two_hundred_steps_are_attributed() {
 }
 
 #[test]
-fn a_tensor_of_pure_noise_disturbs_only_the_fit_that_it_takes_part_in() {
+fn a_tensor_of_pure_noise_disturbs_only_what_it_takes_part_in() {
     let (mut model, mut noise) = model(4, Dtype::F32, 29);
     let mut key_bias = Trajectory::new(Dtype::F32, 2_000, 4, 0.05, &mut noise);
     model.tensors.push((key_bias.clone(), (0..2_000).collect()));
@@ -612,7 +612,7 @@ fn a_tensor_of_pure_noise_disturbs_only_the_fit_that_it_takes_part_in() {
     assert!(spared.residual < 1e-6);
     assert_eq!(spared.tensors, disturbed.tensors);
     assert!(spared.tensors[5].update_error > 0.5);
-    assert_eq!(spared.update_error, disturbed.update_error);
+    assert!(spared.update_error < 1e-6 && disturbed.update_error > 0.1);
 }
 
 #[test]
@@ -625,7 +625,9 @@ fn a_basis_without_attributed_tensors_measures_but_attributes_nothing() {
         obstacles(&found),
         [(0, Obstacle::NoUpdate), (1, Obstacle::NoUpdate)]
     );
-    assert!(found.update_error > 0.1 && found.update_error.is_finite());
+    assert!(found.tensors[0].update_error > 0.1);
+    // A caller that spares everything must not find that everything is right.
+    assert_eq!(found.update_error, f64::INFINITY);
 }
 
 #[test]
