@@ -45,8 +45,9 @@ use source::Source;
 
 /// Stack of the thread that recurses over the syntax tree. The bounds of [`Limits`] let through
 /// trees of some 4,000 levels at most; a level costs below 4 KiB in an unoptimised build. The
-/// memory is only reserved: pages that are not touched cost nothing.
-const STACK_BYTES: usize = 64 << 20;
+/// memory is only reserved: pages that are not touched cost nothing. The C library keeps stacks up
+/// to 40 MiB for the next thread, which then starts on pages that it need not clear.
+const STACK_BYTES: usize = 32 << 20;
 
 /// Scans a submission against a policy.
 ///

@@ -1,8 +1,9 @@
 //! Dotted names below imported modules, each kept once and known by a number. Knows how names are
 //! joined and what the policy says of modules, and nothing of variables.
 
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use foldhash::HashMap;
 
 use crate::policy::{Policy, is_at_or_below};
 use crate::scope::Symbol;
