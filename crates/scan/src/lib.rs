@@ -108,17 +108,25 @@ pub fn scan(source: &[u8], policy: &Policy, options: &ScanOptions) -> ScanReport
             what,
         )
     };
+    on_own_stack(STACK_BYTES, || {
+        scan_text(text, source.len(), policy, options)
+    })
+    .unwrap_or_else(|fault| incomplete(fault.to_owned()))
+}
+
+/// Runs work that recurses on a thread with a stack of its own, and says what kept it from its
+/// end: a fault of the scanner must refuse a file and not let it pass.
+fn on_own_stack<T: Send>(
+    stack_bytes: usize,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, &'static str> {
     thread::scope(|scope| {
         let worker = thread::Builder::new()
             .name("scan".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || scan_text(text, source.len(), policy, options));
-        match worker {
-            Ok(worker) => worker
-                .join()
-                .unwrap_or_else(|_| incomplete("the scanner failed on this file".to_owned())),
-            Err(error) => incomplete(format!("no thread to scan on: {error}")),
-        }
+            .stack_size(stack_bytes)
+            .spawn_scoped(scope, work)
+            .map_err(|_| "there is no thread to scan on")?;
+        worker.join().map_err(|_| "the scanner failed on this file")
     })
 }
 
@@ -167,7 +175,13 @@ fn scan_text(
             report.runnable_source = Some(blanked.text);
         }
     }
-    report.findings.sort_by(|a, b| {
+    report.findings = report::bounded(in_order(report.findings));
+    report
+}
+
+/// Findings by position, none twice.
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by(|a, b| {
         (
             a.line,
             a.column,
@@ -185,8 +199,8 @@ fn scan_text(
                 &b.message,
             ))
     });
-    report.findings.dedup();
-    report
+    findings.dedup();
+    findings
 }
 
 fn scan_module(
