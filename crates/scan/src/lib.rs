@@ -239,3 +239,64 @@ fn does_not_parse(source: &Source<'_>, error: &ParseError) -> Vec<Finding> {
     findings.report(&rules::syntax_error::RULE, range, error.error.to_string());
     findings.into_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::{STACK_BYTES, on_own_stack};
+
+    /// What runs on the scanner's thread in these tests.
+    type Work = fn(usize) -> usize;
+
+    #[test]
+    fn a_fault_of_the_scanner_is_told_whatever_it_is() {
+        let faults: [(&str, Work); 6] = [
+            ("a panic", |_| panic!("a message")),
+            ("a panic with a value", |number| {
+                std::panic::panic_any(number)
+            }),
+            ("an index", |number| [1, 2, 3][number]),
+            ("half a character", |number| "é"[number - 6..].len()),
+            ("nothing", |number| (number > 9).then_some(1).unwrap()),
+            ("two borrows", |number| {
+                let cell = RefCell::new(number);
+                let (_first, second) = (cell.borrow_mut(), cell.borrow_mut());
+                *second
+            }),
+        ];
+        for (what, work) in faults {
+            let outcome = on_own_stack(STACK_BYTES, move || work(7));
+            assert_eq!(outcome, Err("the scanner failed on this file"), "{what}");
+        }
+        let no_memory = on_own_stack(usize::MAX / 4, || 1);
+        assert_eq!(no_memory, Err("there is no thread to scan on"));
+    }
+
+    #[test]
+    fn work_that_ends_gives_its_result() {
+        let harmless: [(&str, Work); 4] = [
+            ("a caught panic", |number| {
+                std::panic::catch_unwind(|| panic!("caught")).map_or(number, |()| 0)
+            }),
+            ("an index", |number| [5, 6, 7][number - 5]),
+            ("deep recursion", |number| {
+                fn deep(levels: usize) -> usize {
+                    let frame = std::hint::black_box([levels; 256]);
+                    if levels == 0 {
+                        0
+                    } else {
+                        deep(frame[7] - 1) + 1
+                    }
+                }
+                deep(4_000) + number - 4_000
+            }),
+            ("a thread of its own", |number| {
+                std::thread::spawn(move || number).join().unwrap_or(0)
+            }),
+        ];
+        for (what, work) in harmless {
+            assert_eq!(on_own_stack(STACK_BYTES, move || work(7)), Ok(7), "{what}");
+        }
+    }
+}
