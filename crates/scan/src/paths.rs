@@ -75,6 +75,17 @@ impl Paths {
         path
     }
 
+    /// What a name that is written out stands for: `torch.os`, imported, is `os`. `None` when it has
+    /// more parts than are followed.
+    pub(crate) fn resolve(&mut self, policy: &Policy, text: &str) -> Option<PathId> {
+        let mut parts = text.split('.');
+        let mut path = self.intern(parts.next()?);
+        for part in parts {
+            path = self.join_anew(policy, path, part)?;
+        }
+        Some(path)
+    }
+
     fn join_anew(&mut self, policy: &Policy, base: PathId, attribute: &str) -> Option<PathId> {
         let base = Rc::clone(self.text(base));
         let path = format!("{base}.{attribute}");

@@ -7,7 +7,7 @@ use ruff_text_size::TextRange;
 
 use crate::fold::{FoldMemory, Folder, KnownTexts, known_texts};
 use crate::index::{AttributeUse, ImportUse, Index, NameUse, index};
-use crate::paths::PathId;
+use crate::paths::{PathId, Paths};
 use crate::policy::{Policy, Verdict};
 use crate::report::ScanOptions;
 use crate::resolve::{Resolution, Value, Values, resolve};
@@ -164,6 +164,8 @@ pub(crate) struct Imported {
     pub(crate) path: String,
     pub(crate) range: TextRange,
     pub(crate) verdict: Verdict,
+    /// Whether it was imported from a module, as a member of it.
+    pub(crate) is_member: bool,
 }
 
 /// Every module or member that the absolute import statements of a file name.
@@ -172,25 +174,30 @@ pub(crate) struct Imported {
 /// where its module is not allowed already.
 fn imported(index: &Index<'_>, policy: &Policy) -> Vec<Imported> {
     let mut found = Vec::new();
-    let mut add = |path: String, range| {
+    let mut paths = Paths::default();
+    let mut add = |written: String, range, is_member| {
+        // `from torch import os` imports what `torch.os` stands for.
+        let resolved = paths.resolve(policy, &written);
+        let path = resolved.map_or(written, |path| paths.text(path).to_string());
         let verdict = policy.imports.verdict(&path);
         found.push(Imported {
             path,
             range,
             verdict,
+            is_member,
         });
         verdict
     };
     for import in &index.imports {
         match import {
             ImportUse::Module(alias) => {
-                add(alias.name.to_string(), alias.range);
+                add(alias.name.to_string(), alias.range, false);
             }
             ImportUse::From(statement, alias) if statement.level == 0 => {
                 if let Some(module) = &statement.module
-                    && add(module.to_string(), module.range) == Verdict::Allowed
+                    && add(module.to_string(), module.range, false) == Verdict::Allowed
                 {
-                    add(format!("{module}.{}", alias.name), alias.range);
+                    add(format!("{module}.{}", alias.name), alias.range, true);
                 }
             }
             ImportUse::From(..) => {}

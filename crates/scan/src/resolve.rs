@@ -64,7 +64,12 @@ const PASSING_BUILTINS: [&str; 18] = [
 ];
 
 /// Library functions that hand back, or hand out, what they are given; with all below them.
-const PASSING_PATHS: [&str; 9] = [
+const PASSING_PATHS: [&str; 14] = [
+    "copy",
+    "enum",
+    "heapq",
+    "random",
+    "statistics",
     "itertools",
     "collections",
     "functools.partial",
@@ -77,7 +82,10 @@ const PASSING_PATHS: [&str; 9] = [
 ];
 
 /// Methods that hand out what the object holds.
-const HANDING_METHODS: [&str; 13] = [
+const HANDING_METHODS: [&str; 16] = [
+    "choice",
+    "choices",
+    "sample",
     "__getitem__",
     "__iter__",
     "__next__",
@@ -286,8 +294,9 @@ impl<'a> Solver<'_, 'a> {
                     let variable = *variable;
                     match (origin, origin.expression()) {
                         (Origin::Path(path), _) => {
-                            let path = self.resolution.paths.get_mut().intern(path);
-                            values.push(Value::Path(path));
+                            let paths = self.resolution.paths.get_mut();
+                            let path = paths.resolve(self.resolution.policy, path);
+                            values.push(path.map_or(Value::Unbounded, Value::Path));
                         }
                         (Origin::Function(function), _) => values.push(Value::Function(*function)),
                         (Origin::Decorated(decorator, scope), _) => self.resolution.decorated(
