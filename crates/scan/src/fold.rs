@@ -23,6 +23,43 @@ const MAX_BUILT: usize = 16 << 20;
 /// Builtins with methods that make text.
 const CLASSES_OF_TEXT: [&str; 3] = ["builtins.str", "builtins.bytes", "builtins.bytearray"];
 
+/// Methods of text, bytes and containers that are worked out.
+const FOLDED_METHODS: [&str; 21] = [
+    "join",
+    "replace",
+    "lower",
+    "casefold",
+    "upper",
+    "swapcase",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "removeprefix",
+    "removesuffix",
+    "split",
+    "decode",
+    "encode",
+    "get",
+    "values",
+    "keys",
+    "copy",
+    "__add__",
+    "fromhex",
+    "format",
+];
+
+/// Builtins that are worked out.
+const FOLDED_BUILTINS: [&str; 8] = [
+    "str",
+    "bytes",
+    "bytearray",
+    "list",
+    "tuple",
+    "reversed",
+    "int",
+    "len",
+];
+
 /// A value that is known without running the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Constant {
@@ -516,6 +553,9 @@ impl<'i, 'a> Folder<'i, 'a> {
         match call.func.as_ref() {
             Expr::Attribute(method) => {
                 let name = method.attr.as_str();
+                if !FOLDED_METHODS.contains(&name) {
+                    return None;
+                }
                 // `bytes.fromhex(text)`, and `str.join(text, items)` for `text.join(items)`.
                 let is_class = self
                     .path(&method.value, scope)
@@ -559,6 +599,9 @@ impl<'i, 'a> Folder<'i, 'a> {
             _ => {
                 let path = path?;
                 let function = path.strip_prefix("builtins.")?;
+                if !FOLDED_BUILTINS.contains(&function) {
+                    return None;
+                }
                 let mut values = self.all(&arguments.args, scope)?;
                 for keyword in &arguments.keywords {
                     match keyword.arg.as_ref()?.as_str() {
@@ -921,9 +964,9 @@ mod tests {
     /// The text of the last statement of a module, a lone expression.
     fn folded(source: &str) -> Option<String> {
         let module = parse_module(source).unwrap().into_syntax();
-        let index = index(&module.body);
+        let mut index = index(&module.body);
         let policy = Policy::builtin();
-        let resolution = resolve(&index, &policy);
+        let resolution = resolve(&mut index, &policy);
         let memory = FoldMemory::new(&index);
         let folder = Folder::new(&index, &resolution, &memory);
         let Some(Stmt::Expr(last)) = module.body.last() else {

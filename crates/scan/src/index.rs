@@ -639,6 +639,18 @@ impl<'a> Collector<'a> {
                 self.hold(&attribute.value, Origin::Expression(argument, self.scope));
             }
         }
+        let function = match call.func.as_ref() {
+            Expr::Attribute(attribute) => attribute.attr.as_str(),
+            Expr::Name(name) => name.id.as_str(),
+            _ => "",
+        };
+        if let [holder, held @ ..] = call.arguments.args.as_ref()
+            && STORING_FUNCTIONS.contains(&function)
+        {
+            for value in held {
+                self.hold(holder, Origin::Expression(value, self.scope));
+            }
+        }
     }
 }
 
@@ -651,6 +663,16 @@ const STORING_METHODS: [&str; 7] = [
     "insert",
     "setdefault",
     "update",
+];
+
+/// Library functions, of `heapq` and `bisect`, that put their other arguments into the first.
+const STORING_FUNCTIONS: [&str; 6] = [
+    "heappush",
+    "heappushpop",
+    "heapreplace",
+    "insort",
+    "insort_left",
+    "insort_right",
 ];
 
 /// What a target takes of a whole: the very element where the whole is a display.

@@ -45,8 +45,9 @@ use source::Source;
 
 /// Stack of the thread that recurses over the syntax tree. The bounds of [`Limits`] let through
 /// trees of some 4,000 levels at most; a level costs below 4 KiB in an unoptimised build. The
-/// memory is only reserved: pages that are not touched cost nothing.
-const STACK_BYTES: usize = 64 << 20;
+/// memory is only reserved: pages that are not touched cost nothing. The C library keeps stacks up
+/// to 40 MiB for the next thread, which then starts on pages that it need not clear.
+const STACK_BYTES: usize = 32 << 20;
 
 /// Scans a submission against a policy.
 ///
@@ -107,17 +108,25 @@ pub fn scan(source: &[u8], policy: &Policy, options: &ScanOptions) -> ScanReport
             what,
         )
     };
+    on_own_stack(STACK_BYTES, || {
+        scan_text(text, source.len(), policy, options)
+    })
+    .unwrap_or_else(|fault| incomplete(fault.to_owned()))
+}
+
+/// Runs work that recurses on a thread with a stack of its own, and says what kept it from its
+/// end: a fault of the scanner must refuse a file and not let it pass.
+fn on_own_stack<T: Send>(
+    stack_bytes: usize,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, &'static str> {
     thread::scope(|scope| {
         let worker = thread::Builder::new()
             .name("scan".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || scan_text(text, source.len(), policy, options));
-        match worker {
-            Ok(worker) => worker
-                .join()
-                .unwrap_or_else(|_| incomplete("the scanner failed on this file".to_owned())),
-            Err(error) => incomplete(format!("no thread to scan on: {error}")),
-        }
+            .stack_size(stack_bytes)
+            .spawn_scoped(scope, work)
+            .map_err(|_| "there is no thread to scan on")?;
+        worker.join().map_err(|_| "the scanner failed on this file")
     })
 }
 
@@ -166,7 +175,13 @@ fn scan_text(
             report.runnable_source = Some(blanked.text);
         }
     }
-    report.findings.sort_by(|a, b| {
+    report.findings = report::bounded(in_order(report.findings));
+    report
+}
+
+/// Findings by position, none twice.
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by(|a, b| {
         (
             a.line,
             a.column,
@@ -184,8 +199,8 @@ fn scan_text(
                 &b.message,
             ))
     });
-    report.findings.dedup();
-    report
+    findings.dedup();
+    findings
 }
 
 fn scan_module(
@@ -223,4 +238,65 @@ fn does_not_parse(source: &Source<'_>, error: &ParseError) -> Vec<Finding> {
     };
     findings.report(&rules::syntax_error::RULE, range, error.error.to_string());
     findings.into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::{STACK_BYTES, on_own_stack};
+
+    /// What runs on the scanner's thread in these tests.
+    type Work = fn(usize) -> usize;
+
+    #[test]
+    fn a_fault_of_the_scanner_is_told_whatever_it_is() {
+        let faults: [(&str, Work); 6] = [
+            ("a panic", |_| panic!("a message")),
+            ("a panic with a value", |number| {
+                std::panic::panic_any(number)
+            }),
+            ("an index", |number| [1, 2, 3][number]),
+            ("half a character", |number| "é"[number - 6..].len()),
+            ("nothing", |number| (number > 9).then_some(1).unwrap()),
+            ("two borrows", |number| {
+                let cell = RefCell::new(number);
+                let (_first, second) = (cell.borrow_mut(), cell.borrow_mut());
+                *second
+            }),
+        ];
+        for (what, work) in faults {
+            let outcome = on_own_stack(STACK_BYTES, move || work(7));
+            assert_eq!(outcome, Err("the scanner failed on this file"), "{what}");
+        }
+        let no_memory = on_own_stack(usize::MAX / 4, || 1);
+        assert_eq!(no_memory, Err("there is no thread to scan on"));
+    }
+
+    #[test]
+    fn work_that_ends_gives_its_result() {
+        let harmless: [(&str, Work); 4] = [
+            ("a caught panic", |number| {
+                std::panic::catch_unwind(|| panic!("caught")).map_or(number, |()| 0)
+            }),
+            ("an index", |number| [5, 6, 7][number - 5]),
+            ("deep recursion", |number| {
+                fn deep(levels: usize) -> usize {
+                    let frame = std::hint::black_box([levels; 256]);
+                    if levels == 0 {
+                        0
+                    } else {
+                        deep(frame[7] - 1) + 1
+                    }
+                }
+                deep(4_000) + number - 4_000
+            }),
+            ("a thread of its own", |number| {
+                std::thread::spawn(move || number).join().unwrap_or(0)
+            }),
+        ];
+        for (what, work) in harmless {
+            assert_eq!(on_own_stack(STACK_BYTES, move || work(7)), Ok(7), "{what}");
+        }
+    }
 }

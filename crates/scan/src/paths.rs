@@ -1,8 +1,9 @@
 //! Dotted names below imported modules, each kept once and known by a number. Knows how names are
 //! joined and what the policy says of modules, and nothing of variables.
 
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use foldhash::HashMap;
 
 use crate::policy::{Policy, is_at_or_below};
 use crate::scope::Symbol;
@@ -72,6 +73,17 @@ impl Paths {
         let path = self.join_anew(policy, base, text);
         self.joined.insert((base, attribute), path);
         path
+    }
+
+    /// What a name that is written out stands for: `torch.os`, imported, is `os`. `None` when it has
+    /// more parts than are followed.
+    pub(crate) fn resolve(&mut self, policy: &Policy, text: &str) -> Option<PathId> {
+        let mut parts = text.split('.');
+        let mut path = self.intern(parts.next()?);
+        for part in parts {
+            path = self.join_anew(policy, path, part)?;
+        }
+        Some(path)
     }
 
     fn join_anew(&mut self, policy: &Policy, base: PathId, attribute: &str) -> Option<PathId> {

@@ -58,6 +58,28 @@ pub struct Imports {
     pub allowed_paths: BTreeSet<String>,
 }
 
+/// What the policy says about importing a dotted name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allowed,
+    Refused,
+    Unlisted,
+}
+
+impl Imports {
+    /// The longest entry that stands for a name decides; a refusal wins a tie.
+    pub(crate) fn verdict(&self, path: &str) -> Verdict {
+        let refused = longest_match(&self.refused, path).map(str::len);
+        let allowed = longest_match(&self.allowed, path).map(str::len);
+        match (refused, allowed) {
+            (None, None) => Verdict::Unlisted,
+            (None, Some(_)) => Verdict::Allowed,
+            (Some(refused), Some(allowed)) if allowed > refused => Verdict::Allowed,
+            (Some(_), _) => Verdict::Refused,
+        }
+    }
+}
+
 /// Builtins and dotted names that must not be called, nor referred to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,8 +7,8 @@ use ruff_text_size::TextRange;
 
 use crate::fold::{FoldMemory, Folder, KnownTexts, known_texts};
 use crate::index::{AttributeUse, ImportUse, Index, NameUse, index};
-use crate::paths::PathId;
-use crate::policy::{Policy, longest_match};
+use crate::paths::{PathId, Paths};
+use crate::policy::{Policy, Verdict};
 use crate::report::ScanOptions;
 use crate::resolve::{Resolution, Value, Values, resolve};
 use crate::scope::ScopeId;
@@ -23,6 +23,7 @@ pub(crate) struct Program<'a> {
     resolution: Resolution<'a>,
     memory: FoldMemory,
     pub(crate) texts: KnownTexts,
+    pub(crate) imported: Vec<Imported>,
     /// Every attribute that stands for a dotted name, as its position in the index's list, with
     /// that name.
     dotted: Vec<(usize, PathId)>,
@@ -34,8 +35,8 @@ pub(crate) struct Program<'a> {
 
 impl<'a> Program<'a> {
     pub(crate) fn new(module: &'a ModModule, policy: &'a Policy, options: &'a ScanOptions) -> Self {
-        let index = index(&module.body);
-        let resolution = resolve(&index, policy);
+        let mut index = index(&module.body);
+        let resolution = resolve(&mut index, policy);
         let memory = FoldMemory::new(&index);
         let texts = known_texts(&index, &resolution, &memory);
         let mut dotted = Vec::new();
@@ -56,6 +57,7 @@ impl<'a> Program<'a> {
             policy,
             options,
             module,
+            imported: imported(&index, policy),
             path_texts: resolution.path_texts(),
             index,
             resolution,
@@ -88,12 +90,15 @@ impl<'a> Program<'a> {
 
     /// Whether an expression may stand for a certain dotted name.
     pub(crate) fn may_be(&self, expression: &Expr, scope: ScopeId, path: &str) -> bool {
-        let values = self.values(expression, scope);
-        !values.is_empty()
-            && self
-                .resolution
-                .path_number(path)
-                .is_some_and(|path| values.contains(&Value::Path(path)))
+        let Some(path) = self.resolution.path_number(path) else {
+            return false;
+        };
+        match (expression, self.index.symbol_of(expression)) {
+            (Expr::Name(_), Some(name)) => {
+                self.resolution.name_may_be(&self.index, name, scope, path)
+            }
+            _ => self.values(expression, scope).contains(&Value::Path(path)),
+        }
     }
 
     /// By symbol, whether it is one of some names. Looks the names up in the file, not the file's
@@ -153,32 +158,50 @@ impl<'a> Program<'a> {
     }
 }
 
-impl Program<'_> {
-    /// Every module or member that an absolute import statement names, with its place.
-    ///
-    /// `from a import b` names both `a` and `a.b`, since `b` may be a module. A member is left out
-    /// when its module is refused already.
-    pub(crate) fn imported_paths(&self) -> Vec<(String, TextRange)> {
-        let mut paths = Vec::new();
-        for import in &self.index.imports {
-            match import {
-                ImportUse::Module(alias) => {
-                    paths.push((alias.name.to_string(), alias.range));
-                }
-                ImportUse::From(statement, alias) if statement.level == 0 => {
-                    let Some(module) = &statement.module else {
-                        continue;
-                    };
-                    paths.push((module.to_string(), module.range));
-                    if longest_match(&self.policy.imports.refused, module.as_str()).is_none()
-                        && longest_match(&self.policy.imports.allowed, module.as_str()).is_some()
-                    {
-                        paths.push((format!("{module}.{}", alias.name), alias.range));
-                    }
-                }
-                ImportUse::From(..) => {}
+/// A module or member that an absolute import statement names.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) path: String,
+    pub(crate) range: TextRange,
+    pub(crate) verdict: Verdict,
+    /// Whether it was imported from a module, as a member of it.
+    pub(crate) is_member: bool,
+}
+
+/// Every module or member that the absolute import statements of a file name.
+///
+/// `from a import b` names both `a` and `a.b`, since `b` may be a module. A member is left out
+/// where its module is not allowed already.
+fn imported(index: &Index<'_>, policy: &Policy) -> Vec<Imported> {
+    let mut found = Vec::new();
+    let mut paths = Paths::default();
+    let mut add = |written: String, range, is_member| {
+        // `from torch import os` imports what `torch.os` stands for.
+        let resolved = paths.resolve(policy, &written);
+        let path = resolved.map_or(written, |path| paths.text(path).to_string());
+        let verdict = policy.imports.verdict(&path);
+        found.push(Imported {
+            path,
+            range,
+            verdict,
+            is_member,
+        });
+        verdict
+    };
+    for import in &index.imports {
+        match import {
+            ImportUse::Module(alias) => {
+                add(alias.name.to_string(), alias.range, false);
             }
+            ImportUse::From(statement, alias) if statement.level == 0 => {
+                if let Some(module) = &statement.module
+                    && add(module.to_string(), module.range, false) == Verdict::Allowed
+                {
+                    add(format!("{module}.{}", alias.name), alias.range, true);
+                }
+            }
+            ImportUse::From(..) => {}
         }
-        paths
     }
+    found
 }

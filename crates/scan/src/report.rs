@@ -44,6 +44,28 @@ pub struct Finding {
     pub hint: String,
 }
 
+/// Most findings of one report. Whoever has as many learns nothing from more of them, and a
+/// hostile file must not make a report that is larger than itself.
+const MAX_FINDINGS: usize = 200;
+
+/// At most [`MAX_FINDINGS`] findings and one that says how many were left out. It stands at the
+/// first of these and bears the rule that decides on the error code among them.
+pub(crate) fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let left_out = findings.split_off(MAX_FINDINGS.min(findings.len()));
+    let decisive = left_out
+        .iter()
+        .min_by_key(|finding| rules::error_code(finding.rule));
+    if let (Some(first), Some(decisive)) = (left_out.first(), decisive) {
+        findings.push(Finding {
+            rule: decisive.rule,
+            message: format!("and {} more findings, not shown", left_out.len()),
+            hint: "correct what is shown and scan again".to_owned(),
+            ..first.clone()
+        });
+    }
+    findings
+}
+
 /// How the work is spread over several GPUs, as `get_strategy` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -104,7 +126,8 @@ impl Default for ScanOptions {
 /// The result of one scan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ScanReport {
-    /// Every finding, sorted by position, none twice. Empty when the submission is accepted.
+    /// The findings, sorted by position, none twice. Of very many the last one says how many more
+    /// there are. Empty when the submission is accepted.
     pub findings: Vec<Finding>,
     /// The text that will run: `__main__` blocks blanked, every other character where it was.
     /// `None` when the file does not parse.

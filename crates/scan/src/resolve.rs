@@ -6,9 +6,10 @@
 //! errs on the side of more meanings, never fewer, for the flows that it follows.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::ops::Range;
 use std::rc::Rc;
 
+use foldhash::{HashSet, HashSetExt};
 use ruff_python_ast::{Arguments, Expr, ExprCall};
 
 use crate::builtins;
@@ -63,7 +64,12 @@ const PASSING_BUILTINS: [&str; 18] = [
 ];
 
 /// Library functions that hand back, or hand out, what they are given; with all below them.
-const PASSING_PATHS: [&str; 9] = [
+const PASSING_PATHS: [&str; 14] = [
+    "copy",
+    "enum",
+    "heapq",
+    "random",
+    "statistics",
     "itertools",
     "collections",
     "functools.partial",
@@ -76,7 +82,10 @@ const PASSING_PATHS: [&str; 9] = [
 ];
 
 /// Methods that hand out what the object holds.
-const HANDING_METHODS: [&str; 13] = [
+const HANDING_METHODS: [&str; 16] = [
+    "choice",
+    "choices",
+    "sample",
     "__getitem__",
     "__iter__",
     "__next__",
@@ -112,8 +121,7 @@ struct Meaning {
 #[derive(Debug)]
 pub(crate) struct Resolution<'a> {
     policy: &'a Policy,
-    /// Where every variable takes its values from, arguments of calls included.
-    flows: Vec<Vec<Origin<'a>>>,
+    flows: Flows<'a>,
     variables: Vec<Vec<Value>>,
     /// By symbol.
     meanings: Vec<Meaning>,
@@ -127,8 +135,45 @@ pub(crate) struct Resolution<'a> {
     class_of_an_object: PathId,
 }
 
-/// Follows all flows of a file to their end.
-pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'a> {
+/// Where every variable takes its values from, arguments of calls included.
+#[derive(Debug, Default)]
+struct Flows<'a> {
+    /// Sorted by variable, of each variable in the order of the file.
+    origins: Vec<Origin<'a>>,
+    /// By variable, where its origins begin; one more entry than there are variables.
+    starts: Vec<usize>,
+}
+
+impl<'a> Flows<'a> {
+    fn new(variables: usize, mut flows: Vec<(VariableId, Origin<'a>)>) -> Self {
+        flows.sort_by_key(|(variable, _)| *variable);
+        let mut starts = vec![0; variables + 1];
+        for (variable, _) in &flows {
+            starts[variable.0 + 1] += 1;
+        }
+        let mut total = 0;
+        for start in &mut starts {
+            total += *start;
+            *start = total;
+        }
+        Self {
+            origins: flows.into_iter().map(|(_, origin)| origin).collect(),
+            starts,
+        }
+    }
+
+    fn of(&self, variable: VariableId) -> &[Origin<'a>] {
+        match self.starts.get(variable.0..variable.0 + 2) {
+            Some(&[start, end]) => &self.origins[start..end],
+            _ => &[],
+        }
+    }
+}
+
+/// Follows all flows of a file to their end. Takes the origins out of the index.
+pub(crate) fn resolve<'a>(index: &mut Index<'a>, policy: &'a Policy) -> Resolution<'a> {
+    let origins = std::mem::take(&mut index.origins);
+    let index = &*index;
     let mut paths = Paths::default();
     let builtin_type = paths.intern("builtins.type");
     let class_of_an_object = paths.intern(CLASS_OF_AN_OBJECT);
@@ -145,12 +190,13 @@ pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'
             meanings[symbol.0 as usize].is_handing = true;
         }
     }
+    let variables = index.scopes.variable_count();
     let mut solver = Solver {
         index,
         resolution: Resolution {
             policy,
-            flows: Vec::new(),
-            variables: vec![Vec::new(); index.scopes.variable_count()],
+            flows: Flows::default(),
+            variables: vec![Vec::new(); variables],
             meanings,
             paths: RefCell::new(paths),
             passing: RefCell::new(Vec::new()),
@@ -159,42 +205,53 @@ pub(crate) fn resolve<'a>(index: &Index<'a>, policy: &'a Policy) -> Resolution<'
             builtin_type,
             class_of_an_object,
         },
-        constraints: Vec::with_capacity(index.origins.len() + index.calls.len()),
-        readers: vec![Vec::new(); index.scopes.variable_count()],
-        queued: Vec::with_capacity(index.origins.len() + index.calls.len()),
+        constraints: Vec::with_capacity(origins.len() + index.calls.len()),
+        readers: vec![NOBODY; variables],
+        reader_lists: Vec::new(),
+        noted: Vec::new(),
+        queued: Vec::with_capacity(origins.len() + index.calls.len()),
         linked: HashSet::new(),
     };
-    for (variable, origin) in &index.origins {
-        solver.add(Constraint::Flow(*variable, origin.clone()));
+    for (variable, origin) in origins {
+        solver.add(Constraint::Flow(variable, origin));
     }
     for call in &index.calls {
-        solver.add(Constraint::Call(call.call, call.scope));
+        solver.add_call(call.call, call.scope);
     }
+    // The order of the file is nearly the order in which values come about.
+    solver.queued.reverse();
     solver.solve();
-    let mut flows = vec![Vec::new(); index.scopes.variable_count()];
+    let mut flows = Vec::with_capacity(solver.constraints.len());
     for entry in solver.constraints {
         if let Constraint::Flow(variable, origin) = entry.constraint {
-            flows[variable.0].push(origin);
+            flows.push((variable, origin));
         }
     }
-    solver.resolution.flows = flows;
+    solver.resolution.flows = Flows::new(variables, flows);
     solver.resolution
 }
 
-/// A constraint with what its last evaluation looked at.
+/// A constraint with what its evaluations have looked at.
 struct Entry<'a> {
     constraint: Constraint<'a>,
-    /// The variables that it has read, sorted.
-    read: Vec<VariableId>,
+    /// The variables that it has read, sorted: a part of [`Solver::noted`].
+    read: Range<usize>,
     is_queued: bool,
 }
+
+/// The end of a list of readers.
+const NOBODY: usize = usize::MAX;
 
 struct Solver<'i, 'a> {
     index: &'i Index<'a>,
     resolution: Resolution<'a>,
     constraints: Vec<Entry<'a>>,
-    /// Per variable, the constraints that have read it.
-    readers: Vec<Vec<usize>>,
+    /// Per variable, the first entry of the list of constraints that have read it.
+    readers: Vec<usize>,
+    /// A constraint and the next entry of the same list.
+    reader_lists: Vec<(usize, usize)>,
+    /// What every constraint has read, one after another.
+    noted: Vec<VariableId>,
     queued: Vec<usize>,
     /// Pairs of a call and a function whose arguments have been linked to parameters.
     linked: HashSet<(*const ExprCall, FunctionId)>,
@@ -205,9 +262,23 @@ impl<'a> Solver<'_, 'a> {
         self.queued.push(self.constraints.len());
         self.constraints.push(Entry {
             constraint,
-            read: Vec::new(),
+            read: 0..0,
             is_queued: true,
         });
+    }
+
+    /// Adds what a call may lead to; most calls are of methods that the file does not define.
+    fn add_call(&mut self, call: &'a ExprCall, scope: ScopeId) {
+        let is_followed = match call.func.as_ref() {
+            Expr::Attribute(attribute) => symbol(self.index, &call.func, attribute.attr.as_str())
+                .is_some_and(|symbol| self.index.scopes.field_if_stored(symbol).is_some()),
+            // What a call gives is not called in turn.
+            Expr::Call(_) => false,
+            _ => true,
+        };
+        if is_followed {
+            self.add(Constraint::Call(call, scope));
+        }
     }
 
     fn solve(&mut self) {
@@ -223,8 +294,9 @@ impl<'a> Solver<'_, 'a> {
                     let variable = *variable;
                     match (origin, origin.expression()) {
                         (Origin::Path(path), _) => {
-                            let path = self.resolution.paths.get_mut().intern(path);
-                            values.push(Value::Path(path));
+                            let paths = self.resolution.paths.get_mut();
+                            let path = paths.resolve(self.resolution.policy, path);
+                            values.push(path.map_or(Value::Unbounded, Value::Path));
                         }
                         (Origin::Function(function), _) => values.push(Value::Function(*function)),
                         (Origin::Decorated(decorator, scope), _) => self.resolution.decorated(
@@ -270,15 +342,22 @@ impl<'a> Solver<'_, 'a> {
         }
         reads.sort_unstable();
         reads.dedup();
-        let known = &mut self.constraints[position].read;
-        let before = known.len();
-        for read in reads {
-            if known[..before].binary_search(read).is_err() {
-                known.push(*read);
-                self.readers[read.0].push(position);
+        let known = self.constraints[position].read.clone();
+        if self.noted[known.clone()] == **reads {
+            return;
+        }
+        for read in reads.iter() {
+            if self.noted[known.clone()].binary_search(read).is_err() {
+                self.reader_lists.push((position, self.readers[read.0]));
+                self.readers[read.0] = self.reader_lists.len() - 1;
             }
         }
-        known.sort_unstable();
+        reads.extend_from_slice(&self.noted[known]);
+        reads.sort_unstable();
+        reads.dedup();
+        let start = self.noted.len();
+        self.noted.extend_from_slice(reads);
+        self.constraints[position].read = start..self.noted.len();
     }
 
     fn grow(&mut self, variable: VariableId, values: &mut Vec<Value>) {
@@ -300,12 +379,14 @@ impl<'a> Solver<'_, 'a> {
             }
         }
         if known.len() != before {
-            for &reader in &self.readers[variable.0] {
+            let mut list = self.readers[variable.0];
+            while let Some(&(reader, next)) = self.reader_lists.get(list) {
                 let entry = &mut self.constraints[reader];
                 if !entry.is_queued {
                     entry.is_queued = true;
                     self.queued.push(reader);
                 }
+                list = next;
             }
         }
     }
@@ -364,7 +445,25 @@ impl<'a> Solver<'_, 'a> {
 impl Resolution<'_> {
     /// Where a variable takes its values from.
     pub(crate) fn flows(&self, variable: VariableId) -> &[Origin<'_>] {
-        self.flows.get(variable.0).map_or(&[], Vec::as_slice)
+        self.flows.of(variable)
+    }
+
+    /// Whether a name that is read may stand for a dotted name; collects nothing.
+    pub(crate) fn name_may_be(
+        &self,
+        index: &Index<'_>,
+        name: Symbol,
+        scope: ScopeId,
+        path: PathId,
+    ) -> bool {
+        let wanted = Value::Path(path);
+        let mut is_bound = false;
+        let mut is_found = false;
+        let can_be_builtin = index.scopes.look_up(scope, name, |variable| {
+            is_bound = true;
+            is_found |= self.variables[variable.0].contains(&wanted);
+        });
+        is_found || self.builtin(name, is_bound, can_be_builtin) == Some(wanted)
     }
 
     /// The number of a dotted name that has come up.
@@ -491,13 +590,13 @@ impl Resolution<'_> {
             is_bound = true;
             self.read(variable, found, reads);
         });
-        if can_be_builtin
-            && let Some(meaning) = self.meanings.get(name.0 as usize)
-            && let Some(builtin) = meaning.builtin
-            && (!is_bound || meaning.is_refused_builtin)
-        {
-            found.push(Value::Path(builtin));
-        }
+        found.extend(self.builtin(name, is_bound, can_be_builtin));
+    }
+
+    fn builtin(&self, name: Symbol, is_bound: bool, can_be_builtin: bool) -> Option<Value> {
+        let meaning = self.meanings.get(name.0 as usize)?;
+        let is_meant = can_be_builtin && (!is_bound || meaning.is_refused_builtin);
+        meaning.builtin.filter(|_| is_meant).map(Value::Path)
     }
 
     /// Appends what an expression may stand for to `found`, in no order and perhaps twice.
@@ -611,9 +710,8 @@ impl Resolution<'_> {
         let start = found.len();
         self.evaluate(index, &call.func, scope, found, reads);
         sort_tail(found, start);
-        let mut callees = found.split_off(start).into_iter();
         let mut is_passed_on = false;
-        for callee in callees.by_ref() {
+        for callee in found.split_off(start) {
             match callee {
                 Value::Path(path) if path == self.builtin_type => {
                     found.push(Value::Path(self.class_of_an_object));

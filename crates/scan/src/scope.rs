@@ -2,7 +2,7 @@
 //! comprehensions nest; a class body is seen by its own statements only; `global` and `nonlocal`
 //! send a binding elsewhere.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 /// Index of a scope; 0 is the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,13 +1,21 @@
 //! The text of a submission and the way from byte offsets to lines and columns.
 //! Lines end as Python ends them: `\n`, `\r\n` and a lone `\r`.
 
+use std::cell::OnceCell;
+
 use ruff_text_size::{TextLen, TextSize};
 
-/// A decoded source file with the start of every line.
+/// A decoded source file with the start of every line, looked for when a place is asked for: an
+/// accepted file never does.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
     text: &'a str,
-    line_starts: Vec<usize>,
+    lines: OnceCell<Lines>,
+}
+
+#[derive(Debug)]
+struct Lines {
+    starts: Vec<usize>,
     ascii_only: bool,
 }
 
@@ -20,8 +28,15 @@ pub(crate) struct Position {
 
 impl<'a> Source<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        let bytes = text.as_bytes();
-        let mut line_starts = vec![0];
+        Self {
+            text,
+            lines: OnceCell::new(),
+        }
+    }
+
+    fn find_lines(&self) -> Lines {
+        let bytes = self.text.as_bytes();
+        let mut starts = vec![0];
         for (offset, byte) in bytes.iter().enumerate() {
             let ends_line = match byte {
                 b'\n' => true,
@@ -29,25 +44,25 @@ impl<'a> Source<'a> {
                 _ => false,
             };
             if ends_line {
-                line_starts.push(offset + 1);
+                starts.push(offset + 1);
             }
         }
-        Self {
-            text,
-            line_starts,
-            ascii_only: text.is_ascii(),
+        Lines {
+            starts,
+            ascii_only: self.text.is_ascii(),
         }
     }
 
     /// The place of a byte offset; an offset past the end is the end.
     pub(crate) fn position(&self, offset: TextSize) -> Position {
+        let lines = self.lines.get_or_init(|| self.find_lines());
         let offset = offset.to_usize().min(self.text.len());
-        let line = self
-            .line_starts
+        let line = lines
+            .starts
             .partition_point(|&start| start <= offset)
             .saturating_sub(1);
-        let start = self.line_starts.get(line).copied().unwrap_or(0);
-        let column = if self.ascii_only {
+        let start = lines.starts.get(line).copied().unwrap_or(0);
+        let column = if lines.ascii_only {
             offset - start
         } else {
             self.text

@@ -230,6 +230,31 @@ fn strange_bytes_get_a_clear_finding() {
 }
 
 #[test]
+fn a_report_says_how_many_findings_it_leaves_out() {
+    let function = "def inner_steps(model, data_iterator, optimizer, num_steps, device):\n\tpass\n";
+    let report = scanned(
+        "many",
+        format!("{function}{}", "import os\n".repeat(9_000)).as_bytes(),
+    );
+    assert_eq!(report.findings.len(), 201);
+    let last = report.findings.last().unwrap();
+    assert_eq!(last.message, "and 8800 more findings, not shown");
+    assert_eq!((last.line, last.rule.as_str()), (203, "CRU201"));
+    let report = scanned(
+        "some",
+        format!("{function}{}", "import os\n".repeat(200)).as_bytes(),
+    );
+    assert_eq!(report.findings.len(), 200);
+    assert_eq!(report.findings[199].message, "import of `os`");
+    // What decides on the error code is never left out.
+    let text = format!("async {function}{}return\n", "import os\n".repeat(300));
+    assert_eq!(
+        scanned("both", text.as_bytes()).error_code(),
+        Some("syntax_error")
+    );
+}
+
+#[test]
 fn harmless_oddities_are_accepted() {
     let function = "def inner_steps(model, data_iterator, optimizer, num_steps, device):\n\tpass\n";
     for (what, text) in [

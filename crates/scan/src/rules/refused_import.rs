@@ -1,7 +1,7 @@
 //! Modules that the policy names must not be imported.
 
 use super::{ErrorCode, Findings, Rule, RuleDocumentation};
-use crate::policy::{Imports, longest_match};
+use crate::policy::Verdict;
 use crate::program::Program;
 use crate::report::RuleId;
 
@@ -19,29 +19,9 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for (path, range) in program.imported_paths() {
-        if verdict(&program.policy.imports, &path) == Verdict::Refused {
-            findings.report(&RULE, range, format!("import of `{path}`"));
+    for import in &program.imported {
+        if import.verdict == Verdict::Refused {
+            findings.report(&RULE, import.range, format!("import of `{}`", import.path));
         }
-    }
-}
-
-/// What the policy says about importing a dotted name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Allowed,
-    Refused,
-    Unlisted,
-}
-
-/// The longest entry that stands for a name decides; a refusal wins a tie.
-pub(super) fn verdict(imports: &Imports, path: &str) -> Verdict {
-    let refused = longest_match(&imports.refused, path).map(str::len);
-    let allowed = longest_match(&imports.allowed, path).map(str::len);
-    match (refused, allowed) {
-        (None, None) => Verdict::Unlisted,
-        (None, Some(_)) => Verdict::Allowed,
-        (Some(refused), Some(allowed)) if allowed > refused => Verdict::Allowed,
-        (Some(_), _) => Verdict::Refused,
     }
 }

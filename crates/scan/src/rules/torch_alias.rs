@@ -28,6 +28,17 @@ fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
             findings.report(&RULE, alias.range, format!("`torch` imported as `{name}`"));
         }
     }
+    for import in &program.imported {
+        // A plain `import torch` is what is wanted.
+        let is_member = import.path == "torch" && import.is_member;
+        if is_member {
+            findings.report(
+                &RULE,
+                import.range,
+                "the module `torch`, imported from another module",
+            );
+        }
+    }
     for used in &program.index.names {
         if used.is_base {
             continue;

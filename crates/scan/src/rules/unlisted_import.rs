@@ -1,9 +1,9 @@
 //! Modules that the policy does not know must not be imported.
 
 use super::{ErrorCode, Findings, Rule, RuleDocumentation};
+use crate::policy::Verdict;
 use crate::program::Program;
 use crate::report::RuleId;
-use crate::rules::refused_import::{Verdict, verdict};
 
 pub(crate) static RULE: Rule = Rule {
     documentation: RuleDocumentation {
@@ -19,12 +19,12 @@ pub(crate) static RULE: Rule = Rule {
 };
 
 fn check(program: &Program<'_>, findings: &mut Findings<'_>) {
-    for (path, range) in program.imported_paths() {
-        if verdict(&program.policy.imports, &path) == Verdict::Unlisted {
+    for import in &program.imported {
+        if import.verdict == Verdict::Unlisted {
             findings.report_with_hint(
                 &RULE,
-                range,
-                format!("import of `{path}`, which is not on the list"),
+                import.range,
+                format!("import of `{}`, which is not on the list", import.path),
                 format!("listed are: {}", list(program)),
             );
         }

@@ -17,6 +17,8 @@ pub(crate) struct Fixture {
     pub(crate) name: String,
     /// The text to scan.
     pub(crate) source: String,
+    /// The number of GPUs to scan it for.
+    pub(crate) num_gpus: u32,
 }
 
 fn sorted(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -52,8 +54,52 @@ pub(crate) fn fixtures(kind: &str) -> io::Result<Vec<Fixture>> {
                 name: format!("{rule}/{}", file_name(&path)),
                 rule: rule.clone(),
                 source,
+                // The rule on `get_strategy` asks for one where there are several GPUs.
+                num_gpus: if rule == "CRU103" { 4 } else { 1 },
             });
         }
     }
+    found.extend(sized(kind));
     Ok(found)
+}
+
+/// Files of a certain size, which is all that the rule on it looks at: 500,000 bytes and no more.
+fn sized(kind: &str) -> Vec<Fixture> {
+    let filled = |unit: &str, bytes: usize| {
+        let mut source = INNER_STEPS.to_owned();
+        let rest = bytes - source.len();
+        source.push_str(&unit.repeat(rest / unit.len()));
+        source.push_str(&"#".repeat(rest % unit.len()));
+        source
+    };
+    let sources = match kind {
+        "refused" => vec![
+            ("one_byte_too_many", filled("#", 500_001)),
+            ("twice_the_size", filled("#", 1_000_000)),
+            ("many_statements", filled("x = 1\n", 500_006)),
+            ("blank_lines", filled("\n", 700_000)),
+            ("few_characters_of_many_bytes", filled("# é\n", 500_005)),
+            ("one_long_string", filled("'a' ", 510_000)),
+            (
+                "a_mark_at_its_beginning",
+                format!("\u{feff}{}", filled("#", 499_998)),
+            ),
+        ],
+        _ => vec![
+            ("the_very_limit", filled("#", 500_000)),
+            ("a_wide_margin", filled(&" ".repeat(1_000), 500_000)),
+            ("comments_of_many_bytes", filled("# é\n", 499_999)),
+            (
+                "a_mark_at_its_beginning",
+                format!("\u{feff}{}", filled("#", 499_997)),
+            ),
+        ],
+    };
+    let fixture = |(name, source)| Fixture {
+        rule: "CRU002".to_owned(),
+        name: format!("CRU002/{name}"),
+        source,
+        num_gpus: 1,
+    };
+    sources.into_iter().map(fixture).collect()
 }
