@@ -170,6 +170,29 @@ impl<'a> Flows<'a> {
     }
 }
 
+/// What a target takes of the elements of `zip(a, b)` are elements of the one argument at its place,
+/// and not of the others. Only where `zip` is the builtin.
+fn of_one_argument<'a>(index: &Index<'a>, origin: Origin<'a>) -> Origin<'a> {
+    let Origin::Unpacked(whole, place) = &origin else {
+        return origin;
+    };
+    let Origin::Element(Expr::Call(call), scope) = **whole else {
+        return origin;
+    };
+    let arguments = &*call.arguments.args;
+    let is_builtin = call.func.as_name_expr().is_some_and(|name| {
+        let symbol = index.scopes.known_symbol(name.id.as_str());
+        let bound = symbol.and_then(|symbol| index.scopes.nearest(scope, symbol));
+        name.id.as_str() == "zip" && bound.is_none()
+    });
+    if !is_builtin || arguments.iter().any(Expr::is_starred_expr) {
+        return origin;
+    }
+    place
+        .pick(arguments)
+        .map_or(origin.clone(), |argument| Origin::Element(argument, scope))
+}
+
 /// Follows all flows of a file to their end. Takes the origins out of the index.
 pub(crate) fn resolve<'a>(index: &mut Index<'a>, policy: &'a Policy) -> Resolution<'a> {
     let origins = std::mem::take(&mut index.origins);
@@ -213,7 +236,7 @@ pub(crate) fn resolve<'a>(index: &mut Index<'a>, policy: &'a Policy) -> Resoluti
         linked: HashSet::new(),
     };
     for (variable, origin) in origins {
-        solver.add(Constraint::Flow(variable, origin));
+        solver.add(Constraint::Flow(variable, of_one_argument(index, origin)));
     }
     for call in &index.calls {
         solver.add_call(call.call, call.scope);
