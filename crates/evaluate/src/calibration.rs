@@ -1,6 +1,7 @@
 //! A calibration: limits for one benchmark on one kind of machine, and the runs that they come from.
 //!
-//! `crusades calibrate` makes one (see [`crate::calibrate`]); hparams name it.
+//! `crusades calibrate` makes one (see [`crate::calibrate`]); hparams name it. Nothing is measured here, and a
+//! file that is not of this form or for another benchmark is never used.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +42,12 @@ pub struct Calibration {
     pub limits: CalibratedLimits,
     /// How far the limits are from what was measured on either side.
     pub margins: Margins,
-    /// For each tensor the largest update error in an honest run, relative to its own update.
+    /// Cheats that the limits do not find in every run.
+    pub not_found: Vec<String>,
+    /// Variants that did not run here.
+    pub left_out: Vec<LeftOut>,
+    /// For each tensor the largest update error in an honest run, relative to its own update; 1
+    /// where it was infinite in one, which means that the tensor has no limit of its own.
     pub tensors: BTreeMap<String, f64>,
     /// Every run that was measured.
     pub evidence: Vec<MeasuredRun>,
@@ -95,13 +101,31 @@ pub struct CalibratedLimits {
 pub struct Margins {
     /// The update error's limit over the largest honest value.
     pub update_error_over_honest: f64,
-    /// The step coefficient's limit over the largest honest value.
-    pub coefficient_over_honest: f64,
-    /// Of the cheat that is found with the least certainty: its value over the limit, for the metric
-    /// that finds it best.
-    pub weakest_cheat_over_limit: f64,
-    /// Which cheat that is.
-    pub weakest_cheat: String,
+    /// The step coefficient's limit over the largest honest value; none where the steps could not be
+    /// told apart in any honest run.
+    pub coefficient_over_honest: Option<f64>,
+    /// The cheat that is found with the least certainty; none where no cheat was found.
+    pub weakest_cheat: Option<WeakestCheat>,
+}
+
+/// The cheat that is found with the least certainty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeakestCheat {
+    /// Its name.
+    pub variant: String,
+    /// Its value over the limit, for the metric that finds it best, in the run that shows it least.
+    pub over_limit: f64,
+}
+
+/// A variant that did not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// Its name.
+    pub variant: String,
+    /// Why it did not.
+    pub reason: String,
 }
 
 /// Whether a run was of an honest variant of the baseline or of a cheat.
@@ -128,6 +152,9 @@ pub struct MeasuredRun {
     pub update_error: f64,
     /// Largest |c - 1|, where the steps could be told apart.
     pub coefficient_deviation: Option<f64>,
+    /// Largest update error of one tensor, relative to the limit that its noise in this calibration
+    /// gives it; none where no tensor has a limit of its own.
+    pub tensor_error_over_limit: Option<f64>,
     /// ‖w - w_ref‖ / ‖w_ref‖.
     pub weight_error: f64,
     /// |loss - reference loss|.
@@ -361,10 +388,11 @@ pub(crate) mod tests {
             },
             margins: Margins {
                 update_error_over_honest: 3.0,
-                coefficient_over_honest: 3.0,
-                weakest_cheat_over_limit: 3.0,
-                weakest_cheat: "a".to_owned(),
+                coefficient_over_honest: Some(3.0),
+                weakest_cheat: None,
             },
+            not_found: Vec::new(),
+            left_out: Vec::new(),
             tensors: tensors
                 .iter()
                 .map(|(name, noise)| ((*name).to_owned(), *noise))
