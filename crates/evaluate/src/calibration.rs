@@ -232,16 +232,23 @@ impl Calibration {
         let Some(name) = &hparams.verification.calibration else {
             return Ok(None);
         };
-        let (path, text) = if name == TINY_CALIBRATION {
-            (PathBuf::from(name), TINY.to_owned())
+        let (calibration, path) = if name == TINY_CALIBRATION {
+            (Self::tiny()?, PathBuf::from(name))
         } else {
             let path = base.join(name);
-            let text = read(&path)?;
-            (path, text)
+            (Self::parse(&read(&path)?, &path)?, path)
         };
-        let calibration = Self::parse(&text, &path)?;
         calibration.check_benchmark(hparams, &path)?;
         Ok(Some(calibration))
+    }
+
+    /// The calibration that ships with the program, for [`TINY_MODEL`](crate::benchmark::TINY_MODEL) in
+    /// float32 on a CPU.
+    ///
+    /// # Errors
+    /// [`CalibrationError`] if it is not of its form.
+    pub fn tiny() -> Result<Self, CalibrationError> {
+        Self::parse(TINY, Path::new(TINY_CALIBRATION))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CalibrationError> {
@@ -357,8 +364,12 @@ pub(crate) mod tests {
     use crusades_core::Hparams;
     use crusades_core::hparams::ModelDtype;
 
+    use std::collections::BTreeSet;
+
+    use crate::calibrate::{Separation, separate};
+
     use super::{
-        CalibratedBenchmark, CalibratedLimits, CalibratedMachine, Calibration, Margins,
+        CalibratedBenchmark, CalibratedLimits, CalibratedMachine, Calibration, Kind, Margins,
         SCHEMA_VERSION,
     };
 
@@ -458,5 +469,26 @@ pub(crate) mod tests {
             Calibration::of(&Hparams::default(), Path::new("/")).unwrap(),
             None
         );
+    }
+    #[test]
+    fn the_calibration_that_ships_is_for_the_hparams_that_ship_and_follows_from_its_evidence() {
+        let text = include_str!("../../../hparams/tiny.json");
+        let hparams = Hparams::parse(text).unwrap().hparams;
+        let shipped = Calibration::of(&hparams, Path::new("/")).unwrap().unwrap();
+        let Separation {
+            limits,
+            margins,
+            not_found,
+        } = separate(&shipped.evidence);
+        assert_eq!(shipped.limits, limits);
+        assert_eq!(shipped.margins, margins);
+        assert_eq!(shipped.not_found, not_found);
+        assert!(not_found.is_empty(), "{not_found:?}");
+        for (kind, least) in [(Kind::Honest, 15), (Kind::Cheat, 12)] {
+            let runs = shipped.evidence.iter().filter(|run| run.kind == kind);
+            let names: BTreeSet<_> = runs.map(|run| &run.variant).collect();
+            assert!(names.len() >= least, "{names:?}");
+        }
+        assert!(!shipped.tensors.is_empty());
     }
 }

@@ -14,7 +14,7 @@ const TOP: f64 = 104.0;
 /// Pixels below the rows: the axis, its numbers and the legend.
 const BOTTOM: f64 = 74.0;
 /// Where the first panel begins; left of it are the names.
-const LEFT: f64 = 262.0;
+const LEFT: f64 = 290.0;
 const PANEL: f64 = 340.0;
 const PANEL_GAP: f64 = 28.0;
 const MARGIN: f64 = 20.0;
@@ -25,7 +25,7 @@ const LEAST: f64 = 1e-8;
 /// Most numbers that an axis has room for.
 const MOST_TICKS: i32 = 8;
 /// Characters of a name that there is room for.
-const NAME_LENGTH: usize = 36;
+const NAME_LENGTH: usize = 40;
 
 /// A blue and a vermilion that people who confuse red and green can tell apart; the markers differ too.
 const STYLE: &str = "\
@@ -236,13 +236,11 @@ fn draw(panel: &Panel, rows: &[Row<'_>], floor: f64, svg: &mut String) {
         let Some(value) = values.reduce(of_row) else {
             continue;
         };
-        // Towards the limit, where the row is empty; a value beyond it has its room on the other side.
+        // The other marks of an honest row are left of its largest, those of a cheat right of its smallest.
         let x = axis.x(value);
-        let to_the_right = (row.kind == Kind::Honest) == (value <= panel.limit);
-        let (x, anchor) = if to_the_right {
-            (x + 9.0, "start")
-        } else {
-            (x - 9.0, "end")
+        let (x, anchor) = match row.kind {
+            Kind::Honest => (x + 9.0, "start"),
+            Kind::Cheat => (x - 9.0, "end"),
         };
         let _ = writeln!(
             svg,
@@ -425,7 +423,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Axis, PANEL, distribution, power_of_ten, shortened};
+    use super::{Axis, NAME_LENGTH, PANEL, distribution, power_of_ten, shortened};
     use crate::calibration::tests::calibration;
     use crate::calibration::{Calibration, Kind, MeasuredRun};
 
@@ -543,6 +541,6 @@ mod tests {
         assert_eq!(power_of_ten(-12), "10⁻¹²");
         assert_eq!(power_of_ten(0), "1");
         assert_eq!(shortened("short"), "short");
-        assert_eq!(shortened(&"x".repeat(99)).chars().count(), 36);
+        assert_eq!(shortened(&"x".repeat(99)).chars().count(), NAME_LENGTH);
     }
 }

@@ -59,8 +59,10 @@ fn a_calibration_accepts_the_baseline_and_refuses_a_skipped_step() {
     fs::create_dir(&own).unwrap();
     fs::copy(shipped("examples/micro_batched.py"), own.join("mine.py")).unwrap();
     fs::write(own.join("broken.py"), source("", "raise ValueError")).unwrap();
+    // The model's path is part of what a calibration is for.
+    let hparams = hparams_with(folder.path(), &only(None));
     let ended = calibrate(
-        &mini_hparams(),
+        &hparams,
         &out,
         &[
             "--json",
