@@ -37,6 +37,9 @@ pub enum CalibrateError {
     /// The baseline did not run, so that nothing can be compared with it.
     #[error("the baseline did not run: {0}")]
     Baseline(String),
+    /// The baseline was not among the variants.
+    #[error("the baseline is not among the variants")]
+    NoBaseline,
 }
 
 /// The hparams to measure with: those that are given, without any limit and with this many runs of
@@ -79,7 +82,7 @@ pub fn measuring(hparams: &Hparams, runs: u32) -> Hparams {
 /// calibration is for. What does not run is left out and named.
 ///
 /// # Errors
-/// [`CalibrateError`] if the baseline does not run.
+/// [`CalibrateError`] if the baseline is not there or does not run.
 pub fn calibrate(
     round: &Round,
     hparams: &Hparams,
@@ -107,8 +110,7 @@ pub fn calibrate(
             origin = origin_of(&report, hparams);
         }
     }
-    let (benchmark, machine) = origin
-        .ok_or_else(|| CalibrateError::Baseline("it is not among the variants".to_owned()))?;
+    let (benchmark, machine) = origin.ok_or(CalibrateError::NoBaseline)?;
     let tensors = noise(&observed);
     let evidence: Vec<MeasuredRun> = observed
         .into_iter()
@@ -314,4 +316,90 @@ fn noise(observed: &[Observed]) -> BTreeMap<String, f64> {
         }
     }
     noise
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crusades_core::Hparams;
+    use crusades_core::hparams::{Profile, VerificationHparams};
+
+    use super::{Observed, compare, measuring, noise};
+    use crate::calibration::{Kind, MeasuredRun};
+    use crate::report::TensorRecord;
+
+    fn observed(kind: Kind, tensors: &[(&str, Option<f64>)]) -> Observed {
+        Observed {
+            run: MeasuredRun {
+                variant: "a".to_owned(),
+                kind,
+                run: 1,
+                update_error: 0.0,
+                coefficient_deviation: None,
+                tensor_error_over_limit: None,
+                weight_error: 0.0,
+                loss_difference: 0.0,
+                logits_difference: None,
+                changed_share: 1.0,
+            },
+            tensors: tensors
+                .iter()
+                .map(|(name, update_error)| TensorRecord {
+                    name: (*name).to_owned(),
+                    update_error: *update_error,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_refused_while_it_is_measured() {
+        let mut hparams = Hparams::default();
+        for profile in [Profile::Crusades, Profile::Tournament] {
+            hparams.verification = VerificationHparams::of(profile);
+            hparams.verification.calibration = Some("none.json".to_owned());
+            assert!(!compare(&hparams.verification, &[]).is_empty());
+            let open = measuring(&hparams, 7);
+            assert_eq!(compare(&open.verification, &[]), []);
+            assert_eq!(open.verification.calibration, None);
+            assert_eq!(open.mfu.max_plausible_mfu, None);
+            assert_eq!(open.evaluation_runs, 7);
+            assert_eq!(open.eval_steps, hparams.eval_steps);
+        }
+    }
+
+    #[test]
+    fn the_noise_of_a_tensor_is_its_largest_error_in_an_honest_run() {
+        let found = noise(&[
+            observed(Kind::Honest, &[("a", Some(0.01)), ("still", Some(0.0))]),
+            observed(Kind::Honest, &[("a", Some(0.02)), ("still", None)]),
+            observed(Kind::Cheat, &[("a", Some(0.9)), ("still", Some(0.9))]),
+        ]);
+        let expected = [("a", 0.02), ("still", 1.0)];
+        let expected = expected.map(|(name, noise)| (name.to_owned(), noise));
+        assert_eq!(found, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_tensor_is_measured_by_the_limit_that_its_noise_gives_it() {
+        let noise = [("a", 0.01), ("quiet", 0.0), ("still", 1.0)];
+        let noise = BTreeMap::from(noise.map(|(name, noise)| (name.to_owned(), noise)));
+        let hparams = Hparams::default();
+        let over_limit = |tensors: &[(&str, Option<f64>)]| {
+            let run = observed(Kind::Cheat, tensors).measured_against(&noise, &hparams);
+            run.tensor_error_over_limit
+        };
+        // 4 times the noise, 0.005 at least, and none for what is noise alone or did not move.
+        assert_eq!(
+            over_limit(&[("a", Some(0.08)), ("still", Some(9.0))]),
+            Some(2.0)
+        );
+        assert_eq!(
+            over_limit(&[("a", Some(0.0)), ("quiet", Some(0.01))]),
+            Some(2.0)
+        );
+        assert_eq!(over_limit(&[("a", None), ("still", Some(9.0))]), None);
+        assert_eq!(over_limit(&[]), None);
+    }
 }

@@ -22,17 +22,19 @@ const WIDTH: f64 = LEFT + 2.0 * PANEL + PANEL_GAP + MARGIN;
 /// Smaller values are drawn as one: they are rounding of the comparison itself, and of no matter to any
 /// limit.
 const LEAST: f64 = 1e-8;
+/// Pixels that an axis has for those.
+const LEAST_WIDTH: f64 = 56.0;
 /// Most numbers that an axis has room for.
 const MOST_TICKS: i32 = 8;
 /// Characters of a name that there is room for.
-const NAME_LENGTH: usize = 40;
+const NAME_LENGTH: usize = 42;
 
 /// A blue and a vermilion that people who confuse red and green can tell apart; the markers differ too.
 const STYLE: &str = "\
 text{font-family:system-ui,sans-serif;font-size:11px;fill:#333}\
 .title{font-size:15px;font-weight:600;fill:#111}\
 .panel{font-size:12px;font-weight:600;fill:#111}\
-.edge{font-weight:700;fill:#000}\
+.edge{font-weight:700;fill:#000;paint-order:stroke;stroke:#fff;stroke-width:3px}\
 .grid{stroke:#e2e2e2}.axis{stroke:#888}\
 .limit{stroke:#111;stroke-width:1.5;stroke-dasharray:5 3}\
 .honest{fill:none;stroke:#0072b2;stroke-width:1.6}\
@@ -168,8 +170,15 @@ fn head(calibration: &Calibration, height: f64) -> String {
         benchmark.model, benchmark.steps, benchmark.batch_size, benchmark.sequence_length
     );
     let place = format!(
-        "{}, {} threads, PyTorch {}; each mark is one run",
-        machine.device, machine.threads, machine.torch
+        "{}, {} {}, PyTorch {}; each mark is one run",
+        machine.device,
+        machine.threads,
+        if machine.threads == 1 {
+            "thread"
+        } else {
+            "threads"
+        },
+        machine.torch
     );
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" \
@@ -288,7 +297,7 @@ struct Axis {
     first: i32,
     /// Exponent of the end.
     last: i32,
-    /// Whether one decade's place at the left is for smaller values.
+    /// Whether the left end is for smaller values.
     tiny: bool,
 }
 
@@ -316,19 +325,16 @@ impl Axis {
 
     fn x(&self, value: f64) -> f64 {
         if value < LEAST {
-            return self.left + self.decade() / 2.0;
+            return self.left + LEAST_WIDTH / 3.0;
         }
         self.at(value.log10())
     }
 
     fn at(&self, exponent: f64) -> f64 {
-        let before = if self.tiny { 1.0 } else { 0.0 };
-        self.left + (exponent - f64::from(self.first) + before) * self.decade()
-    }
-
-    /// Pixels of one decade.
-    fn decade(&self) -> f64 {
-        PANEL / f64::from(self.last - self.first + i32::from(self.tiny))
+        let decades = f64::from(self.last - self.first);
+        let share = (exponent - f64::from(self.first)) / decades;
+        let begin = if self.tiny { LEAST_WIDTH } else { 0.0 };
+        self.left + begin + share * (PANEL - begin)
     }
 
     /// Places and numbers of the axis.
