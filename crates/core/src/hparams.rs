@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 /// What the score of a submission measures.
@@ -63,6 +64,18 @@ pub enum WeightsDump {
     /// The same, and after the timed region all of them, which must agree with the former bit for
     /// bit.
     Full,
+}
+
+/// A set of limits over the same checks. It fills in what the hparams leave out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Loss, share of changed elements and error of the weights, with the limits of the Crusades
+    /// subnet.
+    #[default]
+    Crusades,
+    /// Logits and loss, with the tolerances of the Tournament subnet.
+    Tournament,
 }
 
 /// Element type of parameters and activations.
@@ -126,6 +139,8 @@ impl Default for DockerHparams {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VerificationHparams {
+    /// Where the limits come from that are not given here.
+    pub profile: Profile,
     /// Which final weights are handed over.
     pub weights: WeightsDump,
     /// Largest |loss - reference loss| (Crusades).
@@ -160,7 +175,17 @@ pub struct VerificationHparams {
 
 impl Default for VerificationHparams {
     fn default() -> Self {
-        Self {
+        Self::of(Profile::default())
+    }
+}
+
+impl VerificationHparams {
+    /// The limits of a profile. The update and its steps are looked at in both: nothing else finds
+    /// the step that was left out.
+    #[must_use]
+    pub fn of(profile: Profile) -> Self {
+        let crusades = Self {
+            profile: Profile::Crusades,
             weights: WeightsDump::default(),
             max_loss_difference: Some(0.3),
             loss_tolerance: None,
@@ -173,6 +198,20 @@ impl Default for VerificationHparams {
             tensor_noise_factor: Some(4.0),
             calibration: None,
             timer_divergence_threshold: Some(0.005),
+        };
+        match profile {
+            Profile::Crusades => crusades,
+            // CONTRACT section 4, the limits of the Tournament.
+            Profile::Tournament => Self {
+                profile,
+                max_loss_difference: None,
+                loss_tolerance: Some(1e-3),
+                logits_atol: Some(1e-3),
+                logits_rtol: Some(1e-3),
+                min_params_changed_ratio: None,
+                weight_relative_error_max: None,
+                ..crusades
+            },
         }
     }
 }
@@ -341,7 +380,7 @@ pub struct Hparams {
     /// Limits of the container.
     pub docker: DockerHparams,
     /// Settings of a remote executor that is not used here; kept so that files stay valid.
-    pub basilica: serde_json::Map<String, serde_json::Value>,
+    pub basilica: serde_json::Map<String, Value>,
     /// What a challenger has to beat.
     pub adaptive_threshold: AdaptiveThresholdHparams,
     /// The fee.
@@ -449,11 +488,12 @@ impl Hparams {
     /// [`HparamsError`] for text that is not JSON, a value of the wrong type, and a value out of
     /// range.
     pub fn parse(text: &str) -> Result<ParsedHparams, HparamsError> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(HparamsError::Json)?;
+        let mut value: Value = serde_json::from_str(text).map_err(HparamsError::Json)?;
         if !value.is_object() {
             // Serde would read an array as the fields in order.
             return Err(HparamsError::NotAnObject);
         }
+        fill_in_profile(&mut value)?;
         let mut unknown_keys = Vec::new();
         let mut note_unknown = |path: serde_ignored::Path<'_>| unknown_keys.push(path.to_string());
         let deserializer = serde_ignored::Deserializer::new(value, &mut note_unknown);
@@ -619,6 +659,25 @@ impl Hparams {
     }
 }
 
+/// Writes the limits of `verification.profile` where the hparams have none. A profile that does not
+/// exist is left for the one who reads the values, and names the key.
+fn fill_in_profile(hparams: &mut Value) -> Result<(), HparamsError> {
+    let Some(Value::Object(given)) = hparams.get_mut("verification") else {
+        return Ok(());
+    };
+    let profile = given.get("profile").map(Profile::deserialize);
+    let Some(Ok(profile)) = profile else {
+        return Ok(());
+    };
+    let limits = serde_json::to_value(VerificationHparams::of(profile));
+    if let Value::Object(limits) = limits.map_err(HparamsError::Json)? {
+        for (key, limit) in limits {
+            given.entry(key).or_insert(limit);
+        }
+    }
+    Ok(())
+}
+
 fn in_range<T: PartialOrd + std::fmt::Display>(
     key: &'static str,
     value: T,
@@ -699,7 +758,7 @@ fn parse_size(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hparams, HparamsError, Metric, parse_size};
+    use super::{Hparams, HparamsError, Metric, Profile, VerificationHparams, parse_size};
 
     fn error(text: &str) -> String {
         Hparams::parse(text).unwrap_err().to_string()
@@ -778,6 +837,82 @@ mod tests {
         assert_eq!(hparams.metric, Metric::Tps);
         assert_eq!(hparams.verification.weight_relative_error_max, None);
         assert_eq!(hparams.verification.loss_tolerance, Some(1e-3));
+    }
+
+    fn limits(verification: &str) -> VerificationHparams {
+        let text = format!(r#"{{"verification": {verification}}}"#);
+        let parsed = Hparams::parse(&text).unwrap();
+        assert!(parsed.unknown_keys.is_empty(), "{:?}", parsed.unknown_keys);
+        parsed.hparams.verification
+    }
+
+    #[test]
+    fn a_profile_fills_in_the_limits_that_are_not_given() {
+        let crusades = limits(r#"{"profile": "crusades"}"#);
+        assert_eq!(crusades, VerificationHparams::default());
+        assert_eq!(crusades, limits("{}"));
+        assert_eq!(crusades.max_loss_difference, Some(0.3));
+        assert_eq!(crusades.logits_atol, None);
+
+        let tournament = limits(r#"{"profile": "tournament"}"#);
+        assert_eq!(tournament, VerificationHparams::of(Profile::Tournament));
+        assert_eq!(
+            (
+                tournament.logits_atol,
+                tournament.logits_rtol,
+                tournament.loss_tolerance
+            ),
+            (Some(1e-3), Some(1e-3), Some(1e-3))
+        );
+        assert_eq!(tournament.max_loss_difference, None);
+        assert_eq!(tournament.min_params_changed_ratio, None);
+        assert_eq!(tournament.weight_relative_error_max, None);
+        // What finds skipped work stays on.
+        for limits in [&crusades, &tournament] {
+            assert_eq!(limits.update_relative_error_max, Some(0.05));
+            assert_eq!(limits.step_coefficient_max_deviation, Some(0.05));
+            assert_eq!(limits.tensor_noise_factor, Some(4.0));
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_given_wins_over_the_profiles() {
+        let given = limits(
+            r#"{"profile": "tournament", "logits_rtol": null, "max_loss_difference": 0.5,
+                "loss_tolerance": 0.01}"#,
+        );
+        assert_eq!(given.logits_rtol, None);
+        assert_eq!(given.max_loss_difference, Some(0.5));
+        assert_eq!(given.loss_tolerance, Some(0.01));
+        // The others are the profile's.
+        assert_eq!(given.logits_atol, Some(1e-3));
+        assert_eq!(given.weight_relative_error_max, None);
+    }
+
+    #[test]
+    fn a_profile_that_does_not_exist_is_refused_with_those_that_do() {
+        for wrong in [r#""olympics""#, "1", "null"] {
+            let message = error(&format!(r#"{{"verification": {{"profile": {wrong}}}}}"#));
+            assert!(message.contains("`verification.profile`"), "{message}");
+        }
+        let message = error(r#"{"verification": {"profile": "olympics"}}"#);
+        assert!(
+            message.contains("olympics")
+                && message.contains("`crusades`")
+                && message.contains("`tournament`"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn hparams_that_are_written_and_read_again_are_the_same() {
+        let mut hparams = Hparams::default();
+        for profile in [Profile::Crusades, Profile::Tournament] {
+            hparams.verification = VerificationHparams::of(profile);
+            hparams.verification.loss_tolerance = None;
+            let text = serde_json::to_string(&hparams).unwrap();
+            assert_eq!(Hparams::parse(&text).unwrap().hparams, hparams);
+        }
     }
 
     #[test]

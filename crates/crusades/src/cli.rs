@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use crusades_core::hparams::Profile;
 
 use crate::exit_code;
 
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     /// Judge six example submissions, three of them honest, and show the leaderboard
     #[command(after_help = exit_code::HELP)]
     Demo(Demo),
+    /// Find the limits of the verification for a benchmark, by what honest training and cheats come to
+    #[command(after_help = exit_code::HELP)]
+    Calibrate(Calibrate),
     /// Try the judge: submissions whose verdicts are known
     #[command(subcommand, after_help = exit_code::HELP)]
     Corpus(Corpus),
@@ -156,6 +160,61 @@ pub(crate) struct Demo {
     /// SQLite database that keeps the results [default: demo.db in the user's data folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
+}
+
+/// Flags of `calibrate`.
+#[derive(Debug, Args)]
+pub(crate) struct Calibrate {
+    #[command(flatten)]
+    pub(crate) evaluation: Evaluation,
+    /// Say which limits of this profile honest runs would break [default: the hparams' own limits]
+    #[arg(long, value_name = "PROFILE", value_enum)]
+    pub(crate) profile: Option<ProfileName>,
+    /// Number of runs of each variant; they differ in their batches
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: u32,
+    /// File to write, which hparams can name as verification.calibration
+    #[arg(long, value_name = "FILE", default_value = "calibration.json")]
+    pub(crate) out: PathBuf,
+    /// Drawing of what was measured [default: beside the file, with the suffix .svg]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Folder with more honest submissions (*.py) that differ from the baseline in their numerics
+    #[arg(long, value_name = "DIR")]
+    pub(crate) variants: Option<PathBuf>,
+    /// Besides the baseline only variants whose name holds this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
+    /// Variants that are measured at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
+    pub(crate) jobs: usize,
+    /// Write over files that exist
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Take limits that do not find every cheat
+    #[arg(long)]
+    pub(crate) allow_unseparated: bool,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A profile of the hparams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileName {
+    /// Loss, share of changed elements, error of the weights
+    Crusades,
+    /// Logits and loss within 1e-3
+    Tournament,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Crusades => Self::Crusades,
+            ProfileName::Tournament => Self::Tournament,
+        }
+    }
 }
 
 /// Commands on a corpus of submissions.

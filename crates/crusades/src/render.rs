@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use crusades_core::hparams::Profile;
 use crusades_evaluate::bench::{Comparison, Side};
+use crusades_evaluate::calibrate::LimitComparison;
+use crusades_evaluate::calibration::{Calibration, Kind, MeasuredRun};
 use crusades_evaluate::report::{Check, CheckVerdict, Failure, Outcome, Phase, Report, RunRecord};
 use crusades_evaluate::trial::{Family, HONEST};
 
@@ -100,6 +103,128 @@ pub(crate) fn confusion(families: &[Family]) -> String {
         false,
     ));
     text
+}
+
+/// What each variant of a calibration came to, the limits, and which of the fixed limits would refuse
+/// honest runs.
+pub(crate) fn calibration(
+    calibration: &Calibration,
+    profile: Profile,
+    fixed: &[LimitComparison],
+) -> String {
+    let mut text = variants_table(&calibration.evidence);
+    for left_out in &calibration.left_out {
+        let variant = printable(&left_out.variant);
+        let _ = writeln!(text, "{variant} left out: {}", printable(&left_out.reason));
+    }
+    let bold = Style::new().bold();
+    let limits = &calibration.limits;
+    let margins = &calibration.margins;
+    let mut table = plain_table();
+    table.add_row([
+        Cell::new("update_relative_error_max"),
+        right(format!("{:.2e}", limits.update_relative_error_max)),
+        Cell::new(format!(
+            "{:.1} times the largest honest value",
+            margins.update_error_over_honest
+        )),
+    ]);
+    table.add_row([
+        Cell::new("step_coefficient_max_deviation"),
+        right(format!("{:.2e}", limits.step_coefficient_max_deviation)),
+        Cell::new(margins.coefficient_over_honest.map_or_else(
+            || "the default: no honest run tells its steps apart".to_owned(),
+            |margin| format!("{margin:.1} times the largest honest value"),
+        )),
+    ]);
+    let _ = writeln!(text, "\n{bold}Limits{bold:#}\n{}", lines(&table));
+    match &margins.weakest_cheat {
+        Some(weakest) => {
+            let _ = writeln!(
+                text,
+                "weakest cheat that is found: {}, {:.1} times its limit",
+                weakest.variant, weakest.over_limit
+            );
+        }
+        None => text.push_str("no cheat was found\n"),
+    }
+    for cheat in &calibration.not_found {
+        let _ = writeln!(text, "NOT FOUND: {cheat}");
+    }
+    let name = match profile {
+        Profile::Crusades => "crusades",
+        Profile::Tournament => "tournament",
+    };
+    let _ = writeln!(
+        text,
+        "\n{bold}Fixed limits against honest runs (profile {name}){bold:#}"
+    );
+    text.push_str(&fixed_limits_table(fixed));
+    text
+}
+
+fn variants_table(evidence: &[MeasuredRun]) -> String {
+    let mut table = plain_table();
+    table.set_header([
+        "variant (worst run)",
+        "kind",
+        "update",
+        "|c - 1|",
+        "loss",
+        "logits",
+        "changed",
+    ]);
+    let mut names: Vec<&str> = Vec::new();
+    for run in evidence {
+        if names.contains(&run.variant.as_str()) {
+            continue;
+        }
+        names.push(&run.variant);
+        let runs = || evidence.iter().filter(|other| other.variant == run.variant);
+        // Of an honest variant the run that is farthest off, of a cheat the one that shows it least.
+        let (kind, worst): (_, fn(f64, f64) -> f64) = match run.kind {
+            Kind::Honest => ("honest", f64::max),
+            Kind::Cheat => ("cheat", f64::min),
+        };
+        let number = |metric: fn(&MeasuredRun) -> Option<f64>| {
+            let value = runs().filter_map(metric).reduce(worst);
+            right(value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1e}")))
+        };
+        let changed = runs()
+            .map(|run| run.changed_share)
+            .fold(f64::INFINITY, f64::min);
+        table.add_row([
+            Cell::new(printable(&run.variant)),
+            Cell::new(kind),
+            number(|run| Some(run.update_error)),
+            number(|run| run.coefficient_deviation),
+            number(|run| Some(run.loss_difference)),
+            number(|run| run.logits_difference),
+            right(format!("{:.2} %", 100.0 * changed)),
+        ]);
+    }
+    lines(&table)
+}
+
+fn fixed_limits_table(fixed: &[LimitComparison]) -> String {
+    let mut table = plain_table();
+    table.set_header(["limit", "value", "worst honest", "honest runs"]);
+    for limit in fixed {
+        let worst = limit
+            .worst_honest
+            .map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
+        let beyond = match limit.beyond.len() {
+            0 => "pass".to_owned(),
+            _ => format!("BEYOND IT: {}", printable(&limit.beyond.join(", "))),
+        };
+        table.add_row([
+            Cell::new(limit.key),
+            right(format!("{}", limit.limit)),
+            right(worst),
+            Cell::new(beyond),
+        ]);
+    }
+    lines(&table)
 }
 
 fn verdict_line(report: &Report) -> String {

@@ -1,6 +1,7 @@
 //! A calibration: limits for one benchmark on one kind of machine, and the runs that they come from.
 //!
-//! `crusades calibrate` makes one (see [`crate::calibrate`]); hparams name it.
+//! `crusades calibrate` makes one (see [`crate::calibrate`]); hparams name it. Nothing is measured here, and a
+//! file that is not of this form or for another benchmark is never used.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +42,12 @@ pub struct Calibration {
     pub limits: CalibratedLimits,
     /// How far the limits are from what was measured on either side.
     pub margins: Margins,
-    /// For each tensor the largest update error in an honest run, relative to its own update.
+    /// Cheats that the limits do not find in every run.
+    pub not_found: Vec<String>,
+    /// Variants that did not run here.
+    pub left_out: Vec<LeftOut>,
+    /// For each tensor the largest update error in an honest run, relative to its own update; 1
+    /// where it was infinite in one, which means that the tensor has no limit of its own.
     pub tensors: BTreeMap<String, f64>,
     /// Every run that was measured.
     pub evidence: Vec<MeasuredRun>,
@@ -95,13 +101,31 @@ pub struct CalibratedLimits {
 pub struct Margins {
     /// The update error's limit over the largest honest value.
     pub update_error_over_honest: f64,
-    /// The step coefficient's limit over the largest honest value.
-    pub coefficient_over_honest: f64,
-    /// Of the cheat that is found with the least certainty: its value over the limit, for the metric
-    /// that finds it best.
-    pub weakest_cheat_over_limit: f64,
-    /// Which cheat that is.
-    pub weakest_cheat: String,
+    /// The step coefficient's limit over the largest honest value; none where the steps could not be
+    /// told apart in any honest run.
+    pub coefficient_over_honest: Option<f64>,
+    /// The cheat that is found with the least certainty; none where no cheat was found.
+    pub weakest_cheat: Option<WeakestCheat>,
+}
+
+/// The cheat that is found with the least certainty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeakestCheat {
+    /// Its name.
+    pub variant: String,
+    /// Its value over the limit, for the metric that finds it best, in the run that shows it least.
+    pub over_limit: f64,
+}
+
+/// A variant that did not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// Its name.
+    pub variant: String,
+    /// Why it did not.
+    pub reason: String,
 }
 
 /// Whether a run was of an honest variant of the baseline or of a cheat.
@@ -128,6 +152,9 @@ pub struct MeasuredRun {
     pub update_error: f64,
     /// Largest |c - 1|, where the steps could be told apart.
     pub coefficient_deviation: Option<f64>,
+    /// Largest update error of one tensor, relative to the limit that its noise in this calibration
+    /// gives it; none where no tensor has a limit of its own.
+    pub tensor_error_over_limit: Option<f64>,
     /// ‖w - w_ref‖ / ‖w_ref‖.
     pub weight_error: f64,
     /// |loss - reference loss|.
@@ -205,16 +232,23 @@ impl Calibration {
         let Some(name) = &hparams.verification.calibration else {
             return Ok(None);
         };
-        let (path, text) = if name == TINY_CALIBRATION {
-            (PathBuf::from(name), TINY.to_owned())
+        let (calibration, path) = if name == TINY_CALIBRATION {
+            (Self::tiny()?, PathBuf::from(name))
         } else {
             let path = base.join(name);
-            let text = read(&path)?;
-            (path, text)
+            (Self::parse(&read(&path)?, &path)?, path)
         };
-        let calibration = Self::parse(&text, &path)?;
         calibration.check_benchmark(hparams, &path)?;
         Ok(Some(calibration))
+    }
+
+    /// The calibration that ships with the program, for [`TINY_MODEL`](crate::benchmark::TINY_MODEL) in
+    /// float32 on a CPU.
+    ///
+    /// # Errors
+    /// [`CalibrationError`] if it is not of its form.
+    pub fn tiny() -> Result<Self, CalibrationError> {
+        Self::parse(TINY, Path::new(TINY_CALIBRATION))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CalibrationError> {
@@ -330,8 +364,12 @@ pub(crate) mod tests {
     use crusades_core::Hparams;
     use crusades_core::hparams::ModelDtype;
 
+    use std::collections::BTreeSet;
+
+    use crate::calibrate::{Separation, separate};
+
     use super::{
-        CalibratedBenchmark, CalibratedLimits, CalibratedMachine, Calibration, Margins,
+        CalibratedBenchmark, CalibratedLimits, CalibratedMachine, Calibration, Kind, Margins,
         SCHEMA_VERSION,
     };
 
@@ -361,10 +399,11 @@ pub(crate) mod tests {
             },
             margins: Margins {
                 update_error_over_honest: 3.0,
-                coefficient_over_honest: 3.0,
-                weakest_cheat_over_limit: 3.0,
-                weakest_cheat: "a".to_owned(),
+                coefficient_over_honest: Some(3.0),
+                weakest_cheat: None,
             },
+            not_found: Vec::new(),
+            left_out: Vec::new(),
             tensors: tensors
                 .iter()
                 .map(|(name, noise)| ((*name).to_owned(), *noise))
@@ -430,5 +469,26 @@ pub(crate) mod tests {
             Calibration::of(&Hparams::default(), Path::new("/")).unwrap(),
             None
         );
+    }
+    #[test]
+    fn the_calibration_that_ships_is_for_the_hparams_that_ship_and_follows_from_its_evidence() {
+        let text = include_str!("../../../hparams/tiny.json");
+        let hparams = Hparams::parse(text).unwrap().hparams;
+        let shipped = Calibration::of(&hparams, Path::new("/")).unwrap().unwrap();
+        let Separation {
+            limits,
+            margins,
+            not_found,
+        } = separate(&shipped.evidence);
+        assert_eq!(shipped.limits, limits);
+        assert_eq!(shipped.margins, margins);
+        assert_eq!(shipped.not_found, not_found);
+        assert!(not_found.is_empty(), "{not_found:?}");
+        for (kind, least) in [(Kind::Honest, 15), (Kind::Cheat, 12)] {
+            let runs = shipped.evidence.iter().filter(|run| run.kind == kind);
+            let names: BTreeSet<_> = runs.map(|run| &run.variant).collect();
+            assert!(names.len() >= least, "{names:?}");
+        }
+        assert!(!shipped.tensors.is_empty());
     }
 }

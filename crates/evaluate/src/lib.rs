@@ -4,14 +4,16 @@
 //! verdict are in this process, out of its reach. This crate knows nothing of chains and stores.
 //!
 //! Entry points: [`Task::load`] says what is trained on what, [`Round::prepare`] makes the reference runs, [`Round::judge`] judges one submission
-//! in the round, [`bench::compare`] measures speed alone.
+//! in the round, [`calibrate::calibrate`] finds limits for a benchmark, [`bench::compare`] measures speed alone.
 
 pub mod bench;
 pub mod benchmark;
 mod bundle;
+pub mod calibrate;
 pub mod calibration;
 mod checks;
 pub mod clock;
+mod distribution;
 mod failure;
 mod judge;
 pub mod layout;
@@ -28,6 +30,7 @@ mod weights;
 pub mod worker;
 
 pub use bundle::BASELINE;
+pub use distribution::distribution;
 pub use judge::{Admitted, Submission, admit, scan};
 pub use layout::LayoutError;
 pub use plan::{PlanError, Seed};

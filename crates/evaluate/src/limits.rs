@@ -65,8 +65,7 @@ impl Limits {
     /// Largest update error of tensor number `index` by itself, if it has such a limit.
     pub(crate) fn tensor_error(&self, index: usize) -> Option<f64> {
         let noise = *self.noise.as_ref()?.get(index)?;
-        let factor = self.tensor_factor?;
-        (noise < NOISE_ALONE).then(|| LEAST_TENSOR_LIMIT.max(factor * noise))
+        tensor_limit(noise, self.tensor_factor?)
     }
 
     /// Update error that passes, which the attribution of steps has to bear.
@@ -75,6 +74,12 @@ impl Limits {
             .filter(|limit| *limit > 0.0)
             .unwrap_or(DEFAULT_ADMITTED_ERROR)
     }
+}
+
+/// Largest update error of a tensor by itself that has this noise in honest runs, if the noise allows
+/// for a limit.
+pub(crate) fn tensor_limit(noise: f64, factor: f64) -> Option<f64> {
+    (noise < NOISE_ALONE).then(|| LEAST_TENSOR_LIMIT.max(factor * noise))
 }
 
 #[cfg(test)]

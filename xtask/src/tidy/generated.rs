@@ -21,6 +21,13 @@ pub(super) const FILES: &[Generated] = &[
         path: "docs/rules.md",
         content: || Ok(crusades_scan::rules_markdown()),
     },
+    Generated {
+        path: "docs/calibration-tiny.svg",
+        content: || {
+            let calibration = crusades_evaluate::calibration::Calibration::tiny()?;
+            Ok(crusades_evaluate::distribution(&calibration))
+        },
+    },
 ];
 
 /// Which of the files below `root` do not hold what they must; with `fix` these are rewritten.

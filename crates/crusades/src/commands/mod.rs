@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod bench;
+mod calibrate;
 mod corpus;
 mod demo;
 mod env;
@@ -19,6 +20,7 @@ pub(crate) fn run(command: Command) -> Result<Code, Complaint> {
         Command::Verify(flags) => verify::run(&flags),
         Command::Bench(flags) => bench::run(&flags),
         Command::Scan(flags) => scan::run(&flags),
+        Command::Calibrate(flags) => calibrate::run(&flags),
         Command::Corpus(command) => corpus::run(&command),
         Command::Demo(flags) => demo::run(&flags),
         Command::Sandbox(flags) => sandbox::run(&flags),

@@ -11,6 +11,7 @@
 )]
 
 mod behaviour;
+mod calibrate;
 mod commands;
 mod corpus;
 mod determinism;
