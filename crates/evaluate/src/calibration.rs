@@ -221,6 +221,17 @@ pub enum CalibrationError {
     /// It lacks a tensor of the model.
     #[error("it has no noise for the tensor `{0}`; run `crusades calibrate` with these hparams")]
     Tensor(String),
+    /// It calls the update of every tensor noise, and would leave nothing to compare.
+    #[error("every tensor in it is as noisy as its update; run `crusades calibrate` again")]
+    NoiseAlone,
+    /// It was made with another model of the same name, or on another kind of device.
+    #[error("it was made with {found}, and here is {expected}; run `crusades calibrate` here")]
+    OtherWorker {
+        /// What it was made with.
+        found: String,
+        /// What the worker has.
+        expected: String,
+    },
 }
 
 impl Calibration {
@@ -332,6 +343,33 @@ impl Calibration {
         }
     }
 
+    /// That it was made with a model of `parameters` parameters, and on a CPU if `device` is one: other
+    /// types are computed with on an accelerator.
+    ///
+    /// # Errors
+    /// [`CalibrationError::OtherWorker`] if it was not.
+    pub(crate) fn check_worker(
+        &self,
+        device: &str,
+        parameters: u64,
+    ) -> Result<(), CalibrationError> {
+        let kind = |device: &str| {
+            if device == "cpu" {
+                "a CPU"
+            } else {
+                "an accelerator"
+            }
+        };
+        let with =
+            |device: &str, parameters: u64| format!("{parameters} parameters on {}", kind(device));
+        let found = with(&self.machine.device, self.benchmark.parameters);
+        let expected = with(device, parameters);
+        if found == expected {
+            return Ok(());
+        }
+        Err(CalibrationError::OtherWorker { found, expected })
+    }
+
     /// Honest noise of the tensor `name`.
     ///
     /// # Errors
@@ -438,6 +476,17 @@ pub(crate) mod tests {
             refused.contains("eval_steps 5, and the hparams say 6"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_calibration_holds_for_the_model_and_the_kind_of_device_that_it_was_made_with() {
+        let calibration = calibration(&[("a", 0.1)]);
+        let parameters = calibration.benchmark.parameters;
+        assert!(calibration.check_worker("cpu", parameters).is_ok());
+        for (device, parameters) in [("NVIDIA H100", parameters), ("cpu", parameters + 1)] {
+            let refused = calibration.check_worker(device, parameters).unwrap_err();
+            assert!(refused.to_string().contains("parameters on a"), "{refused}");
+        }
     }
 
     #[test]

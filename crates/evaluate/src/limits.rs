@@ -29,17 +29,24 @@ impl Limits {
     /// The limits that hold for a model with tensors of these names.
     ///
     /// # Errors
-    /// [`CalibrationError::Tensor`] if the calibration lacks one of them.
+    /// [`CalibrationError::Tensor`] if the calibration lacks one of them,
+    /// [`CalibrationError::NoiseAlone`] if it finds no tensor quiet enough.
     pub(crate) fn new<'a>(
         hparams: &VerificationHparams,
         calibration: Option<&Calibration>,
         names: impl Iterator<Item = &'a str>,
     ) -> Result<Self, CalibrationError> {
-        let noise = calibration.map(|calibration| {
-            names
-                .map(|name| calibration.noise_of(name))
-                .collect::<Result<Vec<f64>, CalibrationError>>()
-        });
+        let noise = calibration
+            .map(|calibration| {
+                names
+                    .map(|name| calibration.noise_of(name))
+                    .collect::<Result<Vec<f64>, CalibrationError>>()
+            })
+            .transpose()?;
+        let is_noise = |noise: &Vec<f64>| noise.iter().all(|noise| *noise >= NOISE_ALONE);
+        if noise.as_ref().is_some_and(is_noise) {
+            return Err(CalibrationError::NoiseAlone);
+        }
         let limits = calibration.map(|calibration| &calibration.limits);
         Ok(Self {
             update_error: limits.map_or(hparams.update_relative_error_max, |limits| {
@@ -50,7 +57,7 @@ impl Limits {
                     Some(limits.step_coefficient_max_deviation)
                 }),
             tensor_factor: hparams.tensor_noise_factor,
-            noise: noise.transpose()?,
+            noise,
         })
     }
 
@@ -87,7 +94,7 @@ mod tests {
     use crusades_core::Hparams;
 
     use super::Limits;
-    use crate::calibration::tests::calibration;
+    use crate::calibration::tests::calibration as calibration_of;
 
     #[test]
     fn a_calibration_takes_the_place_of_the_limits_and_gives_each_tensor_its_own() {
@@ -98,7 +105,7 @@ mod tests {
         assert_eq!(plain.tensor_error(0), None);
         assert!(plain.attributed(1));
 
-        let calibration = calibration(&[("a", 0.01), ("b", 1e-6), ("noise", 0.4)]);
+        let calibration = calibration_of(&[("a", 0.01), ("b", 1e-6), ("noise", 0.4)]);
         let names = ["a", "b", "noise"].into_iter();
         let limits = Limits::new(&hparams, Some(&calibration), names).unwrap();
         assert_eq!(limits.update_error, Some(0.001));
@@ -113,9 +120,11 @@ mod tests {
     #[test]
     fn a_tensor_that_the_calibration_does_not_know_is_an_error_that_names_it() {
         let hparams = Hparams::default().verification;
-        let calibration = calibration(&[("a", 0.01)]);
+        let calibration = calibration_of(&[("a", 0.01)]);
         let error = Limits::new(&hparams, Some(&calibration), ["a", "b"].into_iter()).unwrap_err();
         assert!(error.to_string().contains("`b`"), "{error}");
+        let noisy = calibration_of(&[("a", 0.3)]);
+        assert!(Limits::new(&hparams, Some(&noisy), ["a"].into_iter()).is_err());
         assert!(Limits::new(&hparams, Some(&calibration), ["a"].into_iter()).is_ok());
     }
 }

@@ -314,6 +314,11 @@ impl Benchmark {
         let rows = asked_rows(&plan);
         let question = QuestionShape::new(&ready.tensors, &layout, rows, ready.vocabulary)
             .map_err(RoundError::Layout)?;
+        if let Some(calibration) = &calibration {
+            calibration
+                .check_worker(&ready.device, ready.parameters)
+                .map_err(RoundError::Calibration)?;
+        }
         let names = layout.slots().iter().map(|slot| slot.name.as_str());
         let limits = CheckLimits::new(&hparams.verification, calibration.as_ref(), names)
             .map_err(RoundError::Calibration)?;
