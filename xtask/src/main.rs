@@ -1,9 +1,10 @@
-//! Development tasks: `cargo xtask tidy` and `cargo xtask test`.
+//! Development tasks: `cargo xtask tidy`, `cargo xtask test` and `cargo xtask fuzz`.
 //!
 //! Everything here works on the checkout that it was built from, needs no terminal, and changes
 //! tracked files only where `--fix` asks for it.
 
 mod command;
+mod fuzz;
 mod step;
 mod test;
 mod tidy;
@@ -11,6 +12,7 @@ mod tools;
 mod workspace;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -35,6 +37,14 @@ enum Task {
         #[arg(long)]
         skip_environment: bool,
     },
+    /// Run libFuzzer on the scanner for longer than `test` does.
+    Fuzz {
+        /// The target; all of them, one after another, when none is named.
+        target: Option<String>,
+        /// How long each target runs.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -44,5 +54,8 @@ fn main() -> ExitCode {
             no_tidy,
             skip_environment,
         } => test::run(!no_tidy, !skip_environment),
+        Task::Fuzz { target, seconds } => {
+            fuzz::run(target.as_deref(), Duration::from_secs(seconds))
+        }
     }
 }

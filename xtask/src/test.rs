@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use crate::command::{self, Failed};
-use crate::{step, tidy, tools, workspace};
+use crate::{fuzz, step, tidy, tools, workspace};
 
 /// Makes tests that need PyTorch fail, rather than be skipped, where there is no environment.
 const REQUIRE_ENVIRONMENT: &str = "CRUSADES_REQUIRE_ENVIRONMENT";
@@ -12,7 +12,7 @@ type Step = (&'static str, fn() -> Result<(), Failed>);
 
 /// Runs the steps until one fails, and exits as that one did.
 pub(crate) fn run(with_tidy: bool, with_environment: bool) -> ExitCode {
-    let mut needed = vec![tools::C_COMPILER];
+    let mut needed = vec![tools::C_COMPILER, tools::CXX_COMPILER];
     let mut steps: Vec<Step> = Vec::new();
     if with_tidy {
         needed.push(tools::GIT);
@@ -26,6 +26,7 @@ pub(crate) fn run(with_tidy: bool, with_environment: bool) -> ExitCode {
     } else {
         steps.push(("tests", tests));
     }
+    steps.push(("fuzz", fuzz::short));
     if let Err(missing) = tools::missing(&needed) {
         eprintln!("{missing}");
         return ExitCode::FAILURE;

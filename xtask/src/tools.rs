@@ -22,6 +22,13 @@ pub(crate) const C_COMPILER: Tool = Tool {
     packages: "gcc libc6-dev",
 };
 
+/// The C++ compiler that libFuzzer is built with.
+pub(crate) const CXX_COMPILER: Tool = Tool {
+    programs: &["c++"],
+    purpose: "compiles libFuzzer",
+    packages: "g++",
+};
+
 /// What lists the files that tidy looks at.
 pub(crate) const GIT: Tool = Tool {
     programs: &["git"],
