@@ -36,6 +36,8 @@ pub(crate) struct Container {
     id: String,
     /// Whether the engine has frozen it.
     paused: Cell<bool>,
+    /// Whether it was ever asked to. What was asked in vain may still have happened.
+    pause_asked: Cell<bool>,
     /// Dropped after the container that shows it is gone.
     _folder: RunFolder,
 }
@@ -46,9 +48,10 @@ impl Container {
         if self.paused.get() {
             return Ok(true);
         }
-        // What is asked for in vain may still happen.
-        self.paused.set(true);
-        self.engine.pause(&self.id, deadline)
+        self.pause_asked.set(true);
+        let done = self.engine.pause(&self.id, deadline)?;
+        self.paused.set(done);
+        Ok(done)
     }
 
     /// Undoes [`Self::pause`].
@@ -61,9 +64,9 @@ impl Container {
         Ok(done)
     }
 
-    /// Whether the engine has frozen it.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused.get()
+    /// Whether the engine may have frozen it.
+    pub(crate) fn may_be_paused(&self) -> bool {
+        self.pause_asked.get()
     }
 
     /// Kills it by the engine, frozen or not.
@@ -130,6 +133,11 @@ pub(crate) fn start(given: Given, order: &ContainerOrder) -> Result<(Body, UnixS
     launch.mounts.push((PLACE.into(), PLACE.into()));
     shown.extend(program.files);
     shown.push(folder.write(&users(user, &launch.policy.effective_files().home))?);
+    // The loader of the first process would load what the image names there.
+    shown.push(folder.write(&EmbeddedFile {
+        target: "/etc/ld.so.preload".into(),
+        contents: Vec::new(),
+    })?);
     let (listener, socket) = folder.listen()?;
     shown.push(socket);
     require_distinct(&shown)?;
@@ -156,6 +164,7 @@ pub(crate) fn start(given: Given, order: &ContainerOrder) -> Result<(Body, UnixS
         engine,
         id,
         paused: Cell::new(false),
+        pause_asked: Cell::new(false),
         _folder: folder,
     };
     let connection = container.start(&listener)?;

@@ -89,9 +89,10 @@ fn capabilities(info: &SystemInfo) -> Capabilities {
     let filters = has_option(info, "seccomp");
     let landlock_abi = landlock_abi();
     Capabilities {
-        namespaces: filters,
-        control_groups: limits,
-        landlock_abi,
+        // Without both nothing is started.
+        namespaces: filters && limits,
+        control_groups: filters && limits,
+        landlock_abi: if filters && limits { landlock_abi } else { 0 },
         freezer: "cgroup of the container, or the engine's pause".into(),
         reasons: [
             (!filters).then(|| "the engine cannot filter system calls".into()),
@@ -102,6 +103,13 @@ fn capabilities(info: &SystemInfo) -> Capabilities {
         .flatten()
         .collect(),
     }
+}
+
+/// A container that the engine has.
+#[derive(Debug)]
+pub(crate) struct Labelled {
+    pub(crate) id: String,
+    pub(crate) labels: HashMap<String, String>,
 }
 
 /// A connection to an engine, with the one thread of this process to drive it.
@@ -275,11 +283,8 @@ impl Engine {
         }
     }
 
-    /// The ids of all containers with a label, with all their labels.
-    pub(crate) fn labelled(
-        &self,
-        label: &str,
-    ) -> Result<Vec<(String, HashMap<String, String>)>, Fault> {
+    /// All containers with a label, whatever their state.
+    pub(crate) fn labelled(&self, label: &str) -> Result<Vec<Labelled>, Fault> {
         let filters = HashMap::from([("label", vec![label])]);
         let options = ListContainersOptionsBuilder::new()
             .all(true)
@@ -289,7 +294,12 @@ impl Engine {
         let found = self.ask(|| "list containers".into(), request)?;
         Ok(found
             .into_iter()
-            .filter_map(|one| Some((one.id?, one.labels.unwrap_or_default())))
+            .filter_map(|one| {
+                Some(Labelled {
+                    id: one.id?,
+                    labels: one.labels.unwrap_or_default(),
+                })
+            })
             .collect())
     }
 }

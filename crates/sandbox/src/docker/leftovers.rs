@@ -37,13 +37,14 @@ pub(crate) fn labels(host: &HostIdentity, run: &str) -> HashMap<String, String> 
 
 /// Removes containers and run folders of hosts that have ended.
 pub(crate) fn remove(engine: &Engine, run_folders: &Path) -> Result<(), Fault> {
-    for (id, labels) in engine.labelled(PROGRAM_LABEL)? {
-        let host = labels
+    for container in engine.labelled(PROGRAM_LABEL)? {
+        let host = container
+            .labels
             .get(HOST_LABEL)
             .and_then(|text| HostIdentity::from_text(text));
         if host.is_some_and(|host| host.has_ended()) {
             // Its supervisor may be at it too; a later start looks again.
-            let _left = engine.remove(&id);
+            let _left = engine.remove(&container.id);
         }
     }
     run_folder::remove_abandoned(run_folders);

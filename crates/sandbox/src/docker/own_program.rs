@@ -62,7 +62,13 @@ pub(crate) fn own_command() -> &'static [&'static str] {
 
 fn command(has_loader: bool) -> &'static [&'static str] {
     if has_loader {
-        &[LOADER, "--library-path", LIBRARIES, PROGRAM]
+        &[
+            LOADER,
+            "--inhibit-cache",
+            "--library-path",
+            LIBRARIES,
+            PROGRAM,
+        ]
     } else {
         &[PROGRAM]
     }
@@ -132,6 +138,6 @@ mod tests {
             let name = library.target.file_name().expect("name").to_string_lossy();
             assert!(listed.contains(&*name), "{name} is not in {listed}");
         }
-        assert_eq!(own.command.len(), 4);
+        assert_eq!(own.command.len(), 5);
     }
 }

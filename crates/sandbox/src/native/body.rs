@@ -153,7 +153,7 @@ impl Body {
         // of its own.
         let sent = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         if let Some(container) = &self.container
-            && (container.is_paused() || sent == Err(rustix::io::Errno::PERM))
+            && (container.may_be_paused() || sent == Err(rustix::io::Errno::PERM))
         {
             // Tried again until it has ended.
             let _failed = container.kill();

@@ -141,6 +141,8 @@ fn an_image_is_known_by_tag_or_id_and_a_missing_one_is_told_with_what_to_do() {
 fn what_an_image_asks_for_is_overridden_and_a_place_without_limits_is_refused() {
     let Some(settings) = image() else { return };
     let folder = open_folder();
+    std::fs::create_dir(folder.path().join("etc")).expect("make a folder");
+    crate::support::write_open(&folder.path().join("etc/ld.so.preload"), "/nowhere.so\n");
     let tag = format!("demanding-{}", std::process::id());
     let id = engine::import(
         folder.path(),
@@ -153,7 +155,7 @@ fn what_an_image_asks_for_is_overridden_and_a_place_without_limits_is_refused() 
             "HEALTHCHECK CMD /nowhere",
         ],
     );
-    // It has no file at all: this program brings all that it needs.
+    // It has no program at all: this one brings all that it needs.
     let mut options = SelftestOptions::new(Tier::One);
     options.launcher = Some(launcher());
     options.backend = Backend::Docker(DockerSettings::new(&id));
