@@ -4,6 +4,7 @@
 //! tracked files only where `--fix` asks for it.
 
 mod command;
+mod engine;
 mod fuzz;
 mod step;
 mod test;
@@ -27,7 +28,12 @@ enum Task {
         #[arg(long)]
         fix: bool,
     },
-    /// Run everything that has to pass: tidy, build, the Python environment, all tests.
+    /// Run everything that has to pass: tidy, build, the Python environment, a container engine, all
+    /// tests.
+    ///
+    /// The engine is the one that DOCKER_HOST names or that runs on this machine; where there is none,
+    /// root starts a private one for the time of the tests. Without an engine the tests of the Docker
+    /// backend are skipped.
     Test {
         /// Leave out tidy.
         #[arg(long)]
@@ -36,6 +42,9 @@ enum Task {
         /// is none.
         #[arg(long)]
         skip_environment: bool,
+        /// As root, install a container engine by apt-get (docker.io, iptables) where there is none.
+        #[arg(long)]
+        install: bool,
     },
     /// Run libFuzzer on the scanner for longer than `test` does.
     Fuzz {
@@ -53,7 +62,12 @@ fn main() -> ExitCode {
         Task::Test {
             no_tidy,
             skip_environment,
-        } => test::run(!no_tidy, !skip_environment),
+            install,
+        } => test::run(&test::Wishes {
+            tidy: !no_tidy,
+            environment: !skip_environment,
+            install,
+        }),
         Task::Fuzz { target, seconds } => {
             fuzz::run(target.as_deref(), Duration::from_secs(seconds))
         }

@@ -59,6 +59,11 @@ pub(crate) fn missing(tools: &[Tool]) -> Result<(), String> {
     }
 }
 
+/// Whether a program is found on the `PATH`.
+pub(crate) fn is_installed(program: &str) -> bool {
+    is_on(&env::var_os("PATH").unwrap_or_default(), program)
+}
+
 fn is_on(path: &OsStr, program: &str) -> bool {
     env::split_paths(path).any(|folder| {
         let metadata = folder.join(program).metadata();

@@ -256,9 +256,34 @@ pub(crate) enum Sandbox {
     Selftest(SandboxSelftest),
 }
 
+/// Whose sandbox it is.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxBackend {
+    /// Who isolates the program
+    #[arg(long, value_name = "BACKEND", value_enum, default_value_t = BackendName::Native)]
+    pub(crate) backend: BackendName,
+    /// The image of the container: `name@sha256:...`, an id `sha256:...` or a tag, which the engine has
+    #[arg(long, value_name = "IMAGE", required_if_eq("backend", "docker"))]
+    pub(crate) image: Option<String>,
+    /// The socket of the engine [default: DOCKER_HOST, or else unix:///var/run/docker.sock]
+    #[arg(long, value_name = "unix:///PATH", requires = "image")]
+    pub(crate) docker_host: Option<String>,
+}
+
+/// Who isolates a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendName {
+    /// This program itself
+    Native,
+    /// A Docker engine on this machine
+    Docker,
+}
+
 /// Flags of `sandbox run`.
 #[derive(Debug, Args)]
 pub(crate) struct SandboxRun {
+    #[command(flatten)]
+    pub(crate) backend: SandboxBackend,
     /// A policy file in place of the standard policy (see `crusades env policy`)
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
@@ -268,7 +293,8 @@ pub(crate) struct SandboxRun {
     /// Seconds after which the program is killed
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) timeout: u64,
-    /// The program, found in /usr/bin and /bin unless it is a path, and its arguments
+    /// The program, found in /usr/bin and /bin unless it is a path, and its arguments; in a container it
+    /// must be a path
     #[arg(value_name = "COMMAND", required = true, last = true)]
     pub(crate) command: Vec<OsString>,
 }
@@ -276,6 +302,8 @@ pub(crate) struct SandboxRun {
 /// Flags of `sandbox selftest`.
 #[derive(Debug, Args)]
 pub(crate) struct SandboxSelftest {
+    #[command(flatten)]
+    pub(crate) backend: SandboxBackend,
     /// The tier to attack, 1 to 3 [default: the strongest that this machine has]
     #[arg(long, value_name = "TIER", value_parser = clap::value_parser!(u8).range(1..=3))]
     pub(crate) tier: Option<u8>,

@@ -1,5 +1,5 @@
-//! How long a sandbox takes from its start to the first instruction of its program, to freeze, and to
-//! kill, next to a plain process in the same run: `cargo bench -p crusades-sandbox`.
+//! How long a sandbox, native or a container, takes from its start to the first instruction of its program,
+//! to freeze, and to kill, next to a plain process in the same run: `cargo bench -p crusades-sandbox`.
 
 #![allow(
     clippy::expect_used,
@@ -12,10 +12,16 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crusades_sandbox::{Sandbox, SandboxRequest, Tier, probe_with};
+use crusades_sandbox::{Backend, DockerSettings, Sandbox, SandboxRequest, Tier, probe_with};
+
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 /// How often each thing is measured.
 const ROUNDS: usize = 101;
+
+/// The same for containers, which take long.
+const CONTAINER_ROUNDS: usize = 31;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,23 +47,37 @@ fn main() {
             println!("{tier} is left out: {}", found.reasons.join("; "));
             continue;
         }
-        let (mut starts, mut freezes, mut kills) = (Vec::new(), Vec::new(), Vec::new());
-        // Plain processes in turn with sandboxes, so that both meet the same machine.
-        let mut beside = Vec::new();
-        for _ in 0..ROUNDS {
-            beside.push(plain_round());
-            let (start, freeze, kill) = sandbox_round(tier, &launcher);
-            starts.push(start);
-            freezes.push(freeze);
-            kills.push(kill);
-        }
-        for times in [&mut beside, &mut starts, &mut freezes, &mut kills] {
-            times.sort();
-        }
-        print_row(&format!("{tier}: start"), &starts, Some(&beside));
-        print_row(&format!("{tier}: freeze"), &freezes, None);
-        print_row(&format!("{tier}: kill"), &kills, None);
+        measure(&tier.to_string(), ROUNDS, || {
+            sandbox_round(Backend::Native, tier, &launcher)
+        });
     }
+    // Says itself why it is left out.
+    if let Some(image) = support::engine::image() {
+        let settings = DockerSettings::new(image);
+        measure("container", CONTAINER_ROUNDS, || {
+            sandbox_round(Backend::Docker(settings.clone()), Tier::One, &launcher)
+        });
+    }
+}
+
+/// Measures a kind of sandbox: its start, freeze and kill.
+fn measure(name: &str, rounds: usize, round: impl Fn() -> (Duration, Duration, Duration)) {
+    let (mut starts, mut freezes, mut kills) = (Vec::new(), Vec::new(), Vec::new());
+    // Plain processes in turn with sandboxes, so that both meet the same machine.
+    let mut beside = Vec::new();
+    for _ in 0..rounds {
+        beside.push(plain_round());
+        let (start, freeze, kill) = round();
+        starts.push(start);
+        freezes.push(freeze);
+        kills.push(kill);
+    }
+    for times in [&mut beside, &mut starts, &mut freezes, &mut kills] {
+        times.sort();
+    }
+    print_row(&format!("{name}: start"), &starts, Some(&beside));
+    print_row(&format!("{name}: freeze"), &freezes, None);
+    print_row(&format!("{name}: kill"), &kills, None);
 }
 
 fn sorted(mut round: impl FnMut() -> Duration) -> Vec<Duration> {
@@ -83,7 +103,11 @@ fn plain_round() -> Duration {
     took
 }
 
-fn sandbox_round(tier: Tier, launcher: &std::path::Path) -> (Duration, Duration, Duration) {
+fn sandbox_round(
+    backend: Backend,
+    tier: Tier,
+    launcher: &std::path::Path,
+) -> (Duration, Duration, Duration) {
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     let mut request = SandboxRequest::new("/bin/sh");
     request.arguments = ["-c", &format!("exec >&3; {PROGRAM}")]
@@ -91,6 +115,7 @@ fn sandbox_round(tier: Tier, launcher: &std::path::Path) -> (Duration, Duration,
         .to_vec();
     request.inherit = vec![(writer.into(), 3)];
     request.launcher = Some(launcher.to_owned());
+    request.backend = backend;
     request.force_tier = Some(tier);
     request.minimum_tier = tier;
     let begin = Instant::now();

@@ -29,6 +29,15 @@ pub enum StartError {
         /// Why not more.
         reasons: Vec<String>,
     },
+    /// The container engine cannot be used, or does not have the image.
+    #[error("use a container engine: {operation}")]
+    Engine {
+        /// What was asked of it.
+        operation: String,
+        /// Why it failed, and what can be done about it.
+        #[source]
+        source: io::Error,
+    },
     /// A pipe, socket or thread of the host could not be made.
     #[error("start a sandbox: {operation}")]
     Host {
@@ -120,13 +129,26 @@ impl Fault {
     }
 
     pub(crate) fn into_start_error(self) -> StartError {
-        let source = match self.errno {
-            Some(errno) => io::Error::from_raw_os_error(errno),
-            None => io::Error::other(self.detail),
-        };
+        let source = self.source();
         StartError::Setup {
             operation: self.operation,
             source,
+        }
+    }
+
+    /// The same for a step that asked a container engine before anything was set up.
+    pub(crate) fn into_engine_error(self) -> StartError {
+        let source = self.source();
+        StartError::Engine {
+            operation: self.operation,
+            source,
+        }
+    }
+
+    fn source(&self) -> io::Error {
+        match self.errno {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::other(self.detail.clone()),
         }
     }
 
@@ -146,4 +168,15 @@ impl<T, Cause: Into<io::Error>> During<T> for Result<T, Cause> {
     fn during<Name: Into<String>>(self, operation: impl FnOnce() -> Name) -> Result<T, Fault> {
         self.map_err(|source| Fault::new(operation(), &source.into()))
     }
+}
+
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
 }

@@ -4,11 +4,14 @@
 //! behind every wall that the machine offers and says by its [`Tier`] how strong they are. What the
 //! machine cannot isolate well is refused. This crate knows nothing of what the program is for.
 //!
-//! The native backend starts the running executable again as a supervisor, so `main` must call
-//! [`run_if_supervisor`] first.
+//! There are two backends behind one interface: this program itself, and a container engine. Both
+//! start the running executable again as a supervisor, so `main` must call [`run_if_supervisor`]
+//! first.
 
+mod backend;
 mod capabilities;
 mod descriptors;
+mod docker;
 mod error;
 mod log;
 mod memory;
@@ -20,7 +23,8 @@ mod sandbox;
 pub mod selftest;
 mod tier;
 
-pub use capabilities::{probe, probe_with};
+pub use backend::{Backend, DEFAULT_DOCKER_HOST, DockerSettings};
+pub use capabilities::{probe, probe_docker, probe_with};
 pub use descriptors::{MOST_DESCRIPTORS, send_with_descriptors};
 pub use error::{ControlError, StartError};
 pub use log::{KEPT_BYTES, LogSnapshot};

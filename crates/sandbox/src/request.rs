@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Backend;
 use crate::error::StartError;
 use crate::policy::{Policy, is_plain};
 use crate::tier::Tier;
@@ -56,7 +57,8 @@ pub struct Limits {
     /// Open files of one process.
     pub open_files: u32,
     /// All that may be stored in `/scratch`, `/tmp` and `/dev/shm` together, in bytes. Counts
-    /// against `memory_bytes` too, where control groups are used.
+    /// against `memory_bytes` too, where control groups are used. In a container each of these folders
+    /// has this bound, and all of them together that of the memory.
     pub storage_bytes: u64,
     /// Bytes that the payload may print before it is killed.
     pub log_bytes: u64,
@@ -78,13 +80,16 @@ impl Default for Limits {
 /// One payload to run in a sandbox of its own.
 #[derive(Debug)]
 pub struct SandboxRequest {
+    /// Who isolates it.
+    pub backend: Backend,
     /// The program, as an absolute path inside the sandbox.
     pub program: PathBuf,
     /// Its arguments, without the name of the program.
     pub arguments: Vec<OsString>,
     /// Its environment: nothing is added but what the policy names, and nothing of the host's.
     pub environment: Vec<(OsString, OsString)>,
-    /// What it may read, besides the system's programs and libraries (`/usr` and its kin).
+    /// What it may read, besides the system's programs and libraries (`/usr` and its kin), which are
+    /// those of the image in a container.
     pub mounts: Vec<Mount>,
     /// Files given by value. In tier 3 they have no path: an argument or a value of the
     /// environment that equals a target is replaced by the path of a sealed descriptor.
@@ -117,6 +122,7 @@ impl SandboxRequest {
     #[must_use]
     pub fn under(policy: Policy, program: impl Into<PathBuf>) -> Self {
         Self {
+            backend: Backend::Native,
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,12 +17,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::capabilities::{ask, nothing};
+use crate::backend::Backend;
+use crate::capabilities::{ask, ask_engine, nothing};
 use crate::error::{ControlError, Fault, StartError};
 use crate::log::{LogBuffer, LogSnapshot};
 use crate::native::cgroup;
 use crate::native::launcher::start_supervisor;
-use crate::native::protocol::{Action, Command, Launch, Lines, Order, Refusal, Report, to_line};
+use crate::native::protocol::{
+    Action, Command, ContainerOrder, Launch, Lines, Order, Refusal, Report, to_line,
+};
 use crate::outcome::{Exit, ExitCause, Usage};
 use crate::request::SandboxRequest;
 use crate::tier::{Capabilities, Tier, Walls};
@@ -48,8 +51,17 @@ const LOG_PIECE: usize = 64 * 1024;
 pub struct Sandbox {
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
-    tier: Tier,
+    standing: Standing,
     init: i32,
+}
+
+/// What stands between a payload and the machine, as it is recorded.
+#[derive(Debug)]
+struct Standing {
+    tier: Tier,
+    /// Why the tier is not stronger.
+    reasons: Vec<String>,
+    image_id: Option<String>,
 }
 
 #[derive(Debug)]
@@ -86,7 +98,8 @@ impl Sandbox {
     pub fn start(request: SandboxRequest) -> Result<Self, StartError> {
         request.validate()?;
         let deadline = Instant::now() + request.start_timeout;
-        let (tier, walls) = choose_walls(&request)?;
+        let container = choose_container(&request)?;
+        let (standing, walls) = choose_walls(&request, container.as_ref())?;
         let (log, log_writer) = std::io::pipe().map_err(|source| StartError::Host {
             operation: "make a pipe for the log",
             source,
@@ -99,7 +112,7 @@ impl Sandbox {
             }
         }
         let (inherit, numbers): (Vec<OwnedFd>, Vec<RawFd>) = request.inherit.into_iter().unzip();
-        let order = Order::Launch(Box::new(Launch {
+        let launch = Box::new(Launch {
             program: request.program.into_os_string(),
             arguments: request.arguments,
             environment,
@@ -117,9 +130,13 @@ impl Sandbox {
             limits: limits.clone(),
             policy: request.policy,
             walls,
-            require_control_groups: tier == Tier::One,
+            require_control_groups: standing.tier == Tier::One,
             host_pid: std::process::id(),
-        }));
+        });
+        let order = match container {
+            None => Order::Launch(launch),
+            Some(container) => Order::Contain(launch, container),
+        };
         let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(log_writer.as_fd())
             .chain(inherit.iter().map(AsFd::as_fd))
             .collect();
@@ -130,7 +147,7 @@ impl Sandbox {
             &descriptors,
         )?;
         drop((log_writer, inherit));
-        Self::watch(supervisor, socket, log.into(), limits.log_bytes, tier)?
+        Self::watch(supervisor, socket, log.into(), limits.log_bytes, standing)?
             .await_program(deadline, request.start_timeout)
     }
 
@@ -139,7 +156,7 @@ impl Sandbox {
         socket: UnixStream,
         log: OwnedFd,
         log_limit: u64,
-        tier: Tier,
+        standing: Standing,
     ) -> Result<Self, StartError> {
         let host = |operation| move |source| StartError::Host { operation, source };
         let commands = socket.try_clone().map_err(host("copy a socket"))?;
@@ -166,7 +183,7 @@ impl Sandbox {
         Ok(Self {
             shared,
             reader: Some(reader),
-            tier,
+            standing,
             init: 0,
         })
     }
@@ -190,7 +207,19 @@ impl Sandbox {
     /// The strength of this sandbox.
     #[must_use]
     pub fn tier(&self) -> Tier {
-        self.tier
+        self.standing.tier
+    }
+
+    /// Why it is not stronger; empty in tier 1.
+    #[must_use]
+    pub fn tier_reasons(&self) -> &[String] {
+        &self.standing.reasons
+    }
+
+    /// The id of the image that a container was made from, whatever it was named by.
+    #[must_use]
+    pub fn image_id(&self) -> Option<&str> {
+        self.standing.image_id.as_deref()
     }
 
     /// The number, in the host's eyes, of the first process of the sandbox.
@@ -432,8 +461,8 @@ impl Reader {
                 state.usage = usage;
                 state.exit = Some(Exit { cause });
             }
-            // The answer to a question that was not asked here.
-            Report::Probed { .. } => {}
+            // Answers to questions that were not asked here.
+            Report::Probed { .. } | Report::EngineProbed(_) => {}
         });
     }
 
@@ -482,33 +511,74 @@ impl Reader {
     }
 }
 
-/// The walls for a request, if this machine can give what it asks for.
-fn choose_walls(request: &SandboxRequest) -> Result<(Tier, Walls), StartError> {
+/// The container that a request asks for, if it does.
+fn choose_container(request: &SandboxRequest) -> Result<Option<ContainerOrder>, StartError> {
+    let Backend::Docker(settings) = &request.backend else {
+        return Ok(None);
+    };
+    let host = settings.effective_host();
+    let offer = ask_engine(request.launcher.as_deref(), &host, &settings.image)?;
+    Ok(Some(ContainerOrder {
+        host,
+        offer,
+        run_folders: std::env::temp_dir().into(),
+    }))
+}
+
+/// What this machine gives natively. It is asked once.
+fn native_capabilities(launcher: Option<&Path>) -> Capabilities {
     static KNOWN: OnceLock<Capabilities> = OnceLock::new();
-    let capabilities = match KNOWN.get() {
+    match KNOWN.get() {
         Some(known) => known.clone(),
-        None => match ask(request.launcher.as_deref()) {
+        None => match ask(launcher) {
             Ok(found) => KNOWN.get_or_init(|| found).clone(),
             // A fault of the launcher says nothing about the machine: not to be remembered.
             Err(reason) => nothing(reason),
         },
+    }
+}
+
+/// The walls for a request, if this machine can give what it asks for.
+fn choose_walls(
+    request: &SandboxRequest,
+    container: Option<&ContainerOrder>,
+) -> Result<(Standing, Walls), StartError> {
+    let capabilities = match container {
+        Some(container) => container.offer.capabilities.clone(),
+        None => native_capabilities(request.launcher.as_deref()),
     };
     // A filter that lets through what the standard refuses is no whole wall.
     let strict = request.policy.is_as_strict_as_standard();
     let weakest = if strict { Tier::One } else { Tier::Three };
-    capabilities
-        .walls(request.force_tier)
-        .map(|(tier, walls)| (tier.max(weakest), walls))
-        .filter(|(tier, _)| *tier <= request.minimum_tier)
-        .ok_or_else(|| StartError::TooWeak {
+    let offered = |forced| {
+        let found = match container {
+            Some(_) => capabilities.container_walls(forced),
+            None => capabilities.walls(forced),
+        };
+        found.map(|(tier, walls)| (tier.max(weakest), walls))
+    };
+    let mut reasons = capabilities.reasons.clone();
+    if !strict {
+        reasons.push("the policy allows system calls that the standard policy refuses".into());
+    }
+    match offered(request.force_tier).filter(|(tier, _)| *tier <= request.minimum_tier) {
+        Some((tier, walls)) => {
+            if tier == Tier::One {
+                reasons.clear();
+            } else if request.force_tier.is_some() {
+                reasons.push("a weaker tier was asked for".into());
+            }
+            let standing = Standing {
+                tier,
+                reasons,
+                image_id: container.map(|container| container.offer.image_id.clone()),
+            };
+            Ok((standing, walls))
+        }
+        None => Err(StartError::TooWeak {
             minimum: request.force_tier.unwrap_or(request.minimum_tier),
-            offered: capabilities.tier().map(|tier| tier.max(weakest)),
-            reasons: capabilities
-                .reasons
-                .into_iter()
-                .chain((!strict).then(|| {
-                    "the policy allows system calls that the standard policy refuses".to_owned()
-                }))
-                .collect(),
-        })
+            offered: offered(None).map(|(tier, _)| tier),
+            reasons,
+        }),
+    }
 }

@@ -130,6 +130,26 @@ impl Capabilities {
     }
 }
 
+impl Capabilities {
+    /// The walls of a container here. An engine that cannot filter system calls, or cannot limit
+    /// memory and processes, makes none; without Landlock, or when tier 2 is asked for, the
+    /// engine's walls stand alone.
+    pub(crate) fn container_walls(&self, forced: Option<Tier>) -> Option<(Tier, Walls)> {
+        if !self.namespaces || !self.control_groups {
+            return None;
+        }
+        let walls = Walls {
+            namespaces: true,
+            control_groups: true,
+            landlock: self.landlock_abi > 0 && forced != Some(Tier::Two),
+        };
+        let tier = tier_of(true, true, walls.landlock)?;
+        forced
+            .is_none_or(|wanted| wanted == tier)
+            .then_some((tier, walls))
+    }
+}
+
 fn tier_of(namespaces: bool, control_groups: bool, landlock: bool) -> Option<Tier> {
     match (namespaces, control_groups, landlock) {
         (true, true, true) => Some(Tier::One),
@@ -161,6 +181,24 @@ mod tests {
         assert_eq!(tier_of(true, false, false), Some(Tier::Three));
         assert_eq!(tier_of(false, true, true), Some(Tier::Three));
         assert_eq!(tier_of(false, true, false), None);
+    }
+
+    #[test]
+    fn a_container_has_landlock_or_is_of_tier_two_and_there_is_none_without_limits() {
+        let tier = |machine: &Capabilities, forced| {
+            let found = machine.container_walls(forced);
+            found.map(|(tier, walls)| (tier, walls.landlock))
+        };
+        let strong = machine(true, true, 7);
+        assert_eq!(tier(&strong, None), Some((Tier::One, true)));
+        assert_eq!(tier(&strong, Some(Tier::Two)), Some((Tier::Two, false)));
+        assert_eq!(tier(&strong, Some(Tier::Three)), None);
+        let old = machine(true, true, 0);
+        assert_eq!(tier(&old, None), Some((Tier::Two, false)));
+        assert_eq!(tier(&old, Some(Tier::One)), None);
+        for weak in [machine(false, true, 7), machine(true, false, 7)] {
+            assert_eq!(tier(&weak, None), None);
+        }
     }
 
     #[test]

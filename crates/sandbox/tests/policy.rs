@@ -8,12 +8,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
-use crusades_sandbox::selftest::{CallMade, CallOutcome, SelftestOptions, make_every_call};
-use crusades_sandbox::{
-    Answer, ExitCause, Policy, Sandbox, StricterCalls, SystemCall, SystemCallPolicy, Tier,
-};
+use crusades_sandbox::selftest::{CallMade, SelftestOptions, make_every_call};
+use crusades_sandbox::{ExitCause, Policy, Sandbox, SystemCall, Tier};
+use support::calls::{require_declared, unrestricted};
 use support::{capabilities, chain, in_each_tier, in_tiers, launcher, output, run, shell};
 
 #[test]
@@ -28,14 +25,6 @@ fn make_calls(tier: Tier, policy: &Policy) -> Vec<CallMade> {
     make_every_call(&options, tier).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-fn unrestricted() -> Policy {
-    let mut policy = Policy::standard();
-    policy.system_calls = SystemCallPolicy::unrestricted();
-    policy.system_calls_without_namespaces = StricterCalls::none();
-    policy.system_calls_without_counted_memory = StricterCalls::none();
-    policy
-}
-
 #[test]
 fn every_system_call_there_is_meets_exactly_what_is_declared() {
     in_each_tier(|tier| {
@@ -44,43 +33,8 @@ fn every_system_call_there_is_meets_exactly_what_is_declared() {
         let declared = policy.system_calls_in(surroundings);
         let filtered = make_calls(tier, &policy);
         // The control: what the kernel answers by itself.
-        let plain: BTreeMap<_, _> = make_calls(tier, &unrestricted())
-            .into_iter()
-            .map(|made| ((made.number, made.argument), made.outcome))
-            .collect();
-        assert_eq!((filtered.len(), plain.len()), (1202, 1202));
-        let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-        for made in filtered {
-            let answer = declared.answer(made.number, [made.argument; 6]);
-            let bare = plain[&(made.number, made.argument)];
-            let expected = match answer {
-                Answer::Killed => CallOutcome::Killed,
-                Answer::Refused => CallOutcome::NotPermitted,
-                Answer::Absent => CallOutcome::NotImplemented,
-                Answer::Allowed => bare,
-            };
-            let name = SystemCall::numbered(made.number).map_or("?", |call| call.name);
-            assert_eq!(
-                made.outcome, expected,
-                "{name} ({}) with arguments {:#x} is declared {answer:?}",
-                made.number, made.argument
-            );
-            let count = counts.entry(format!("{answer:?}")).or_default();
-            count.0 += 1;
-            count.1 += usize::from(bare != made.outcome);
-        }
-        println!("{tier}: answers, and how many differ from the bare kernel's: {counts:?}");
-        // Without the filter it is not so: none is killed, and hardly any has the declared answer.
-        assert!(
-            plain
-                .values()
-                .all(|outcome| *outcome != CallOutcome::Killed)
-        );
-        let (killed, differing) = counts["Killed"];
-        assert!(killed >= 90 && differing == killed, "{counts:?}");
-        let (refused, differing) = counts["Refused"];
-        assert!(differing * 2 > refused, "{counts:?}");
-        assert_eq!(counts["Allowed"].1, 0);
+        let plain = make_calls(tier, &unrestricted());
+        require_declared(&declared, filtered, &plain);
     });
 }
 

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crusades_sandbox::selftest::{self, AttackResult, SelftestOptions, Verdict};
-use crusades_sandbox::{ExitCause, Policy, Sandbox as Running, SandboxRequest, Tier, Usage};
+use crusades_sandbox::{
+    Backend, DockerSettings, ExitCause, Policy, Sandbox as Running, SandboxRequest, Tier, Usage,
+    probe_docker,
+};
 
 use super::evaluation::print_json;
-use crate::cli::{Sandbox, SandboxRun, SandboxSelftest};
+use crate::cli::{BackendName, Sandbox, SandboxBackend, SandboxRun, SandboxSelftest};
 use crate::complaint::Complaint;
 use crate::console::{Console, duration, size};
 use crate::exit_code::Code;
@@ -36,12 +39,14 @@ fn run_program(flags: &SandboxRun) -> Result<Code, Complaint> {
             Complaint::usage(format!("{} is not a usable policy", path.display())).because(&error)
         })?,
     };
+    let backend = chosen_backend(&flags.backend)?;
     let (program, arguments) = match flags.command.split_first() {
-        Some((name, arguments)) => (program_path(name)?, arguments),
+        Some((name, arguments)) => (program_path(name, &backend)?, arguments),
         None => return Err(Complaint::usage("there is no command to run")),
     };
     let mut request = SandboxRequest::under(policy, program);
     request.arguments = arguments.to_vec();
+    request.backend = backend;
     if flags.allow_weak_sandbox {
         request.minimum_tier = Tier::Three;
     }
@@ -64,18 +69,43 @@ fn run_program(flags: &SandboxRun) -> Result<Code, Complaint> {
         format!("killed after {} s", flags.timeout)
     };
     let usage = describe_usage(sandbox.usage(PATIENCE));
-    output::note(&format!("[{}; {ending}{usage}]", sandbox.tier()));
+    let container = sandbox
+        .image_id()
+        .map(|id| format!("; container of {id}"))
+        .unwrap_or_default();
+    output::note(&format!("[{}{container}; {ending}{usage}]", sandbox.tier()));
     Ok(match cause {
         Some(ExitCause::Exited(0)) if in_time => Code::Accepted,
         _ => Code::FailedInExecution,
     })
 }
 
+fn chosen_backend(flags: &SandboxBackend) -> Result<Backend, Complaint> {
+    match (flags.backend, &flags.image) {
+        (BackendName::Native, None) => Ok(Backend::Native),
+        (BackendName::Docker, Some(image)) => Ok(Backend::Docker(DockerSettings {
+            image: image.clone(),
+            host: flags.docker_host.clone(),
+        })),
+        (BackendName::Native, Some(_)) => {
+            Err(Complaint::usage("a native sandbox has no image").help("add `--backend docker`"))
+        }
+        (BackendName::Docker, None) => Err(Complaint::usage("a container needs an image")
+            .help("add `--image`, and get the image by `docker pull`")),
+    }
+}
+
 /// The program that `name` means inside the sandbox.
-fn program_path(name: &OsStr) -> Result<PathBuf, Complaint> {
+fn program_path(name: &OsStr, backend: &Backend) -> Result<PathBuf, Complaint> {
     let path = Path::new(name);
     if path.is_absolute() {
         return Ok(path.to_owned());
+    }
+    if *backend != Backend::Native {
+        return Err(Complaint::usage(format!(
+            "{} is not the path of a program in the image",
+            path.display()
+        )));
     }
     PROGRAM_FOLDERS
         .iter()
@@ -113,14 +143,13 @@ fn describe_usage(usage: Usage) -> String {
 }
 
 fn attack(flags: &SandboxSelftest) -> Result<Code, Complaint> {
+    let backend = chosen_backend(&flags.backend)?;
     let tier = match flags.tier.and_then(Tier::from_number) {
         Some(tier) => tier,
-        None => crusades_sandbox::probe().tier().ok_or_else(|| {
-            Complaint::infrastructure("this machine has no sandbox")
-                .help("`crusades env check` says why")
-        })?,
+        None => strongest_tier(&backend)?,
     };
     let mut options = SelftestOptions::new(tier);
+    options.backend = backend;
     options.only.clone_from(&flags.only);
     let mut console = Console::new(flags.json);
     let outcome = selftest::run(&options, |result| {
@@ -146,6 +175,25 @@ fn attack(flags: &SandboxSelftest) -> Result<Code, Complaint> {
     } else {
         Code::Accepted
     })
+}
+
+/// The strongest tier of a backend on this machine.
+fn strongest_tier(backend: &Backend) -> Result<Tier, Complaint> {
+    match backend {
+        Backend::Native => crusades_sandbox::probe().tier().ok_or_else(|| {
+            Complaint::infrastructure("this machine has no sandbox")
+                .help("`crusades env check` says why")
+        }),
+        Backend::Docker(settings) => {
+            let found = probe_docker(settings, None).map_err(|error| {
+                Complaint::infrastructure("there is no container to attack").because(&error)
+            })?;
+            found.tier().ok_or_else(|| {
+                Complaint::infrastructure("this engine makes no container that isolates well")
+                    .cause(found.reasons.join("; "))
+            })
+        }
+    }
 }
 
 fn describe_attacks(results: &[AttackResult]) -> String {

@@ -21,6 +21,8 @@ pub(crate) enum Scene {
     OwnRoot,
     /// The host's root: nothing may be written, and TCP is refused.
     HostRoot,
+    /// The root of a container's image, which may have folders that the policy does not name.
+    Image,
 }
 
 /// Takes away all access to files but reading below `readable`, and what the policy gives; cuts off signals and abstract sockets to processes outside.
@@ -65,9 +67,12 @@ fn enforce(
         ))?;
     if scene == Scene::OwnRoot {
         // Its own small root: the names in it are no secret.
+        created = created.add_rules(path_beneath_rules(["/"], AccessFs::ReadDir))?;
+    }
+    if scene != Scene::HostRoot {
         created = created
             .add_rules(path_beneath_rules(["/etc"], data))?
-            .add_rules(path_beneath_rules(["/"], AccessFs::ReadDir))?
+            .add_rules(path_beneath_rules(["/dev"], AccessFs::ReadDir))?
             .add_rules(path_beneath_rules(
                 files.writable.iter().map(|folder| &folder.path),
                 AccessFs::from_all(NEWEST),

@@ -1,7 +1,7 @@
 //! Control groups of a sandbox: found, made, limited, frozen, read and removed. Version 2 is used for
 //! what it can do here, version 1 for the rest. The directories made here are the only thing that a
-//! sandbox ever leaves on a file system of the host, and only until its end; other programs'
-//! groups are never touched.
+//! native sandbox ever leaves on a file system of the host, and only until its end. Those that a
+//! container engine has made are used and never removed; other programs' groups are never touched.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
+use rustix::process::Pid;
 
 use crate::error::{During, Fault};
 use crate::request::Limits;
@@ -115,9 +116,75 @@ struct Legacy {
 pub(crate) struct Group {
     unified: Option<Unified>,
     legacy: Vec<Legacy>,
+    /// Made here, and to be removed here.
+    own: bool,
 }
 
 impl Group {
+    /// The groups that an engine has made for a container, whose first process is `leader`: those that
+    /// are named after it and can be seen from here. An engine's parent group is never taken for one.
+    pub(crate) fn of_container(leader: Pid, container_id: &str) -> Result<Self, Fault> {
+        let membership = format!("/proc/{leader}/cgroup");
+        let membership = fs::read_to_string(&membership).during(|| format!("read {membership}"))?;
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").during(|| "read /proc/self/mountinfo")?;
+        let mut group = Self::default();
+        for hierarchy in hierarchies(&mounts, &membership) {
+            let path = hierarchy.own;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !name.contains(container_id) || !path.is_dir() {
+                continue;
+            }
+            match hierarchy.controllers {
+                None => {
+                    group.unified = Some(Unified {
+                        limits: path.join("memory.max").exists(),
+                        freezes: is_writable(&path.join("cgroup.freeze")),
+                        path,
+                    });
+                }
+                Some(mut controllers) => {
+                    if !is_writable(&path.join("freezer.state")) {
+                        controllers.retain(|name| name != "freezer");
+                    }
+                    group.legacy.push(Legacy { path, controllers });
+                }
+            }
+        }
+        Ok(group)
+    }
+
+    /// Refuses groups of an engine that do not limit as they were asked to.
+    pub(crate) fn require_limits(&self, limits: &Limits) -> Result<(), Fault> {
+        let processes = u64::from(limits.processes) + 1;
+        let mut asked = Vec::new();
+        if let Some(path) = self.unified(|unified| unified.limits) {
+            asked.push((path.join("memory.max"), limits.memory_bytes));
+            asked.push((path.join("memory.swap.max"), 0));
+            asked.push((path.join("pids.max"), processes));
+        }
+        if let Some(path) = self.legacy("memory") {
+            asked.push((path.join("memory.limit_in_bytes"), limits.memory_bytes));
+            asked.push((
+                path.join("memory.memsw.limit_in_bytes"),
+                limits.memory_bytes,
+            ));
+        }
+        if let Some(path) = self.legacy("pids") {
+            asked.push((path.join("pids.max"), processes));
+        }
+        for (path, most) in asked {
+            // A kernel that cannot account swap has no file for it.
+            if path.exists() && number(&path).is_none_or(|limit| limit > most) {
+                return Err(Fault::plain(
+                    format!("find the limit {most} in {}", path.display()),
+                    "the engine has not set it",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes whatever groups can be made here, below this process's own groups where those are
     /// writable. Never fails; if they cannot limit, the second value tells why.
     pub(crate) fn create(name: &str) -> (Self, String) {
@@ -125,6 +192,7 @@ impl Group {
         let found = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let mut closed = Vec::new();
         let mut group = Self::default();
+        group.own = true;
         if let Some(hierarchy) = found.iter().find(|one| one.controllers.is_none()) {
             match Unified::create(hierarchy, name) {
                 Ok(unified) => group.unified = Some(unified),
@@ -196,7 +264,7 @@ impl Group {
 
     /// Whether the kernel kills the whole sandbox when one of its processes runs out of memory.
     pub(crate) fn kills_together(&self) -> bool {
-        self.unified(|unified| unified.limits).is_some()
+        self.own && self.unified(|unified| unified.limits).is_some()
     }
 
     /// Sets the limits of memory, with swap, and of processes.
@@ -346,6 +414,9 @@ fn why_no_limits(found: &[Hierarchy], closed: &[(&PathBuf, io::Error)]) -> Strin
 
 impl Drop for Group {
     fn drop(&mut self) {
+        if !self.own {
+            return;
+        }
         // What cannot be removed now is removed by the host, or by a later start.
         let _left = remove(&self.directories());
     }
@@ -461,6 +532,10 @@ fn set_if_present(directory: &Path, file: &str, value: &str) -> Result<(), Fault
         set(directory, file, value)?;
     }
     Ok(())
+}
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, Access::WRITE_OK).is_ok()
 }
 
 fn number(path: &Path) -> Option<u64> {

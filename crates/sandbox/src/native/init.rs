@@ -15,8 +15,8 @@ use crate::native::access::{Scene, restrict};
 use crate::native::filter::{Filters, forbid_new_privileges};
 use crate::native::identity::{Identity, drop_capabilities};
 use crate::native::payload::{
-    Program, close_all_but, copy_above_targets, place_descriptors, reset_signals,
-    set_resource_limits, volunteer_for_out_of_memory,
+    Program, close_all_but, copy_above_targets, limit_processes_of_user, place_descriptors,
+    reset_signals, set_resource_limits, volunteer_for_out_of_memory,
 };
 use crate::native::processes::cause_of;
 use crate::native::protocol::{InitReport, Lines, to_line};
@@ -50,6 +50,10 @@ pub(crate) struct Plan {
     pub(crate) filters: Filters,
     pub(crate) log: OwnedFd,
     pub(crate) inherit: Vec<(OwnedFd, RawFd)>,
+    /// What the Landlock rules stand in front of.
+    pub(crate) scene: Scene,
+    /// Whether the kernel counts the processes of this payload's user alone.
+    pub(crate) own_user: bool,
 }
 
 /// The pipes between an init and its supervisor.
@@ -63,7 +67,8 @@ pub(crate) struct Pipes {
 /// Runs as the first process of a sandbox, to the end.
 pub(crate) fn run(habitat: Habitat, plan: Plan, pipes: Pipes) -> ! {
     let mut reports = pipes.reports;
-    let started = settle(habitat, pipes.go).and_then(|readable| start(plan, &readable, &reports));
+    let started =
+        settle(habitat, pipes.go).and_then(|readable| start(plan, &readable, reports.as_raw_fd()));
     let report = match started {
         Ok(payload) => {
             tell(&mut reports, &InitReport::Running);
@@ -97,7 +102,8 @@ pub(crate) fn exit_with(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn tell(reports: &mut PipeWriter, report: &InitReport) {
+/// Tells the supervisor.
+pub(crate) fn tell(reports: &mut impl Write, report: &InitReport) {
     // If the supervisor does not listen any more it is gone, and this process with it.
     let _unheard = to_line(report).and_then(|line| reports.write_all(&line));
 }
@@ -144,16 +150,19 @@ fn settle(habitat: Habitat, go: OwnedFd) -> Result<Vec<PathBuf>, Fault> {
     Ok(readable)
 }
 
-/// Gives up everything and starts the payload.
-fn start(plan: Plan, readable: &[PathBuf], reports: &PipeWriter) -> Result<Pid, Fault> {
+/// Gives up everything but `reports` and starts the payload.
+pub(crate) fn start(plan: Plan, readable: &[PathBuf], reports: RawFd) -> Result<Pid, Fault> {
     reset_signals();
     set_resource_limits(&plan.limits, &plan.resources)?;
+    if plan.own_user {
+        limit_processes_of_user(&plan.limits)?;
+    }
     drop_capabilities()?;
     forbid_new_privileges().during(|| "forbid new privileges")?;
     if plan.landlock {
-        restrict(readable, &plan.files, Scene::OwnRoot)?;
+        restrict(readable, &plan.files, plan.scene)?;
     }
-    let mut keep = vec![plan.log.as_raw_fd(), reports.as_raw_fd()];
+    let mut keep = vec![plan.log.as_raw_fd(), reports];
     keep.extend(
         plan.inherit
             .iter()

@@ -173,41 +173,85 @@ pub(crate) fn volunteer_for_out_of_memory() -> Result<(), Fault> {
     std::fs::write(path, "1000").during(|| format!("write {path}"))
 }
 
-/// Sets the limits that hold for each process, and for the number of processes of this user.
-pub(crate) fn set_resource_limits(
-    limits: &Limits,
-    resources: &ResourcePolicy,
-) -> Result<(), Fault> {
-    // The init of the sandbox is a process too.
-    let processes = u64::from(limits.processes) + 1;
-    for (resource, name, value) in [
-        (Resource::Core, "core size", resources.core_bytes),
-        (Resource::Nofile, "open files", u64::from(limits.open_files)),
-        (Resource::Nproc, "processes", processes),
+/// A limit of one process, as the kernel and as container engines call it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResourceLimit {
+    resource: Resource,
+    /// Its name in a request to a container engine.
+    pub(crate) name: &'static str,
+    /// What it limits, in words.
+    what: &'static str,
+    pub(crate) value: u64,
+}
+
+/// The limits that hold for each process.
+pub(crate) fn resource_limits(limits: &Limits, resources: &ResourcePolicy) -> [ResourceLimit; 5] {
+    [
+        (Resource::Core, "core", "core size", resources.core_bytes),
+        (
+            Resource::Nofile,
+            "nofile",
+            "open files",
+            u64::from(limits.open_files),
+        ),
         (
             Resource::Msgqueue,
+            "msgqueue",
             "message queues",
             resources.message_queue_bytes,
         ),
         (
             Resource::Rtprio,
+            "rtprio",
             "real-time priority",
             resources.real_time_priority,
         ),
         (
             Resource::Memlock,
+            "memlock",
             "locked memory",
-            lockable(resources.locked_memory_bytes),
+            resources.locked_memory_bytes,
         ),
-    ] {
-        let limit = Rlimit {
-            current: Some(value),
-            maximum: Some(value),
+    ]
+    .map(|(resource, name, what, value)| ResourceLimit {
+        resource,
+        name,
+        what,
+        value,
+    })
+}
+
+/// Sets the limits that hold for each process.
+pub(crate) fn set_resource_limits(
+    limits: &Limits,
+    resources: &ResourcePolicy,
+) -> Result<(), Fault> {
+    for limit in resource_limits(limits, resources) {
+        let value = match limit.resource {
+            Resource::Memlock => lockable(limit.value),
+            _ => limit.value,
         };
-        rustix::process::setrlimit(resource, limit)
-            .during(|| format!("limit the {name} to {value}"))?;
+        set_limit(limit.resource, limit.what, value)?;
     }
     Ok(())
+}
+
+/// Limits the processes of this user, who must be the payload's alone.
+pub(crate) fn limit_processes_of_user(limits: &Limits) -> Result<(), Fault> {
+    // The init of the sandbox is a process too.
+    set_limit(
+        Resource::Nproc,
+        "processes",
+        u64::from(limits.processes) + 1,
+    )
+}
+
+fn set_limit(resource: Resource, what: &str, value: u64) -> Result<(), Fault> {
+    let limit = Rlimit {
+        current: Some(value),
+        maximum: Some(value),
+    };
+    rustix::process::setrlimit(resource, limit).during(|| format!("limit the {what} to {value}"))
 }
 
 /// As much memory as the policy lets the payload lock, or what this process may give.

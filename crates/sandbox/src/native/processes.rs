@@ -46,6 +46,14 @@ struct Stat {
     state: char,
     parent: i32,
     cpu_ticks: u64,
+    /// When it was started, in clock ticks since the machine was.
+    start_ticks: u64,
+}
+
+/// When a process was started, in clock ticks since the machine was; `None` if none runs.
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = Stat::read(&format!("/proc/{pid}/stat"))?;
+    (!matches!(stat.state, 'Z' | 'X')).then_some(stat.start_ticks)
 }
 
 impl Stat {
@@ -61,6 +69,7 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
             cpu_ticks: number(11)? + number(12)? + number(13)? + number(14)?,
+            start_ticks: number(19)?,
         })
     }
 
@@ -215,9 +224,10 @@ mod tests {
 
     #[test]
     fn a_hostile_program_name_does_not_shift_the_fields() {
-        let line = "7 (a) R 1 (b) T 5 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1";
+        let line = "7 (a) R 1 (b) T 5 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1 0 999";
         let stat = Stat::parse(line).expect("parse");
         assert_eq!((stat.state, stat.parent, stat.cpu_ticks), ('T', 5, 100));
+        assert_eq!(stat.start_ticks, 999);
         assert!(Stat::parse("7 (cut").is_none());
     }
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptors::{receive_with_descriptors, send_with_descriptors};
+use crate::docker::Offer;
 use crate::error::Fault;
 use crate::outcome::{ExitCause, Usage};
 use crate::policy::Policy;
@@ -22,6 +23,9 @@ use crate::tier::Walls;
 /// The first argument that turns the launcher into a supervisor.
 pub(crate) const SUPERVISOR_ARGUMENT: &str = "sandbox-supervisor";
 
+/// The first argument that turns the launcher into the first process of a container.
+pub(crate) const CONTAINER_ARGUMENT: &str = "sandbox-container";
+
 /// The longest header that is read: paths, arguments and environment of one payload.
 const LONGEST_HEADER: u64 = 64 << 20;
 
@@ -29,6 +33,19 @@ const LONGEST_HEADER: u64 = 64 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     Launch(Box<Launch>),
+    /// The same in a container.
+    Contain(Box<Launch>, ContainerOrder),
+    /// What the supervisor hands on to the first process of a container.
+    Inside {
+        launch: Box<Launch>,
+        /// Whether no one else has the payload's user.
+        own_user: bool,
+    },
+    /// Ask an engine what it can give, and for an image.
+    ProbeEngine {
+        host: String,
+        image: String,
+    },
     /// Find out whether namespaces and control groups can be made.
     Probe {
         host_pid: u32,
@@ -53,6 +70,17 @@ pub(crate) struct Launch {
     /// Whether the walls must include limits by control groups.
     pub(crate) require_control_groups: bool,
     pub(crate) host_pid: u32,
+}
+
+/// Which container to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerOrder {
+    /// The engine's socket as `unix:///path`.
+    pub(crate) host: String,
+    /// What the engine was found to give.
+    pub(crate) offer: Offer,
+    /// The system's temporary folder, where run folders are made.
+    pub(crate) run_folders: OsString,
 }
 
 /// What the supervisor learns of its start.
@@ -87,6 +115,8 @@ pub(crate) enum Report {
         control_groups: Result<(), String>,
         freezer: String,
     },
+    /// The answer to [`Order::ProbeEngine`].
+    EngineProbed(Result<Box<Offer>, Fault>),
     /// These directories exist from now on, and are to be removed by the host if the supervisor is lost.
     Groups(Vec<PathBuf>),
     /// The payload runs.
@@ -151,7 +181,7 @@ pub(crate) fn receive_order(socket: &UnixStream) -> io::Result<Received> {
     socket.take(length).read_to_end(&mut body)?;
     let order: Order = serde_json::from_slice(&body)?;
     let mut embedded = Vec::new();
-    if let Order::Launch(launch) = &order {
+    if let Order::Launch(launch) | Order::Contain(launch, _) = &order {
         for (target, length) in &launch.embedded {
             let mut contents = Vec::new();
             socket.take(*length).read_to_end(&mut contents)?;

@@ -2,7 +2,7 @@
 //! host tells it, and, when the host is gone for whatever reason, ends the sandbox and removes its
 //! control groups. It must never outlive what it has to clean up, and never trust the payload.
 
-use std::io::{PipeReader, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 
+use crate::docker;
 use crate::error::Fault;
+use crate::native::access::Scene;
 use crate::native::body::{Body, Sample};
 use crate::native::cgroup::{self, Group};
 use crate::native::filter::Filters;
@@ -20,8 +22,8 @@ use crate::native::payload::{Program, prepare_locked_memory};
 use crate::native::probe;
 use crate::native::processes;
 use crate::native::protocol::{
-    Action, Command, InitReport, Launch, Lines, Order, Refusal, Report, SUPERVISOR_ARGUMENT,
-    receive_order, to_line,
+    Action, CONTAINER_ARGUMENT, Command, InitReport, Launch, Lines, Order, Refusal, Report,
+    SUPERVISOR_ARGUMENT, receive_order, to_line,
 };
 use crate::native::weak;
 use crate::outcome::{ExitCause, Usage};
@@ -38,20 +40,23 @@ const WATCH_COST: u32 = 20;
 /// How long a sandbox is given to die before the next attempt.
 const KILL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Becomes a sandbox supervisor, or an attacker of the escape suite, and never returns, if this process
-/// was started as one. Every program that uses sandboxes calls this as the first statement of `main`,
+/// Becomes a sandbox supervisor, the first process of a container, or an attacker of the escape suite,
+/// and never returns, if this process was started as one. Every program that uses sandboxes calls this as the first statement of `main`,
 /// before it starts a thread.
 pub fn run_if_supervisor() {
     run_if_attacker();
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == SUPERVISOR_ARGUMENT)
-    {
-        // Neither a supervisor nor its children may ever return into the host's program.
-        std::panic::set_hook(Box::new(|_| exit_now()));
-        run();
-        exit_now();
-    }
+    let argument = std::env::args_os().nth(1).unwrap_or_default();
+    let part = if argument == SUPERVISOR_ARGUMENT {
+        run
+    } else if argument == CONTAINER_ARGUMENT {
+        docker::live_in_container
+    } else {
+        return;
+    };
+    // Neither a supervisor nor its children may ever return into the host's program.
+    std::panic::set_hook(Box::new(|_| exit_now()));
+    part();
+    exit_now();
 }
 
 fn run() {
@@ -75,10 +80,78 @@ fn run() {
     };
     match received.order {
         Order::Probe { host_pid } => host.tell(&probe::report(host_pid)),
+        Order::ProbeEngine {
+            host: engine,
+            image,
+        } => {
+            let found = docker::probe(&engine, &image).map(Box::new);
+            host.tell(&Report::EngineProbed(found));
+        }
         Order::Launch(launch) => {
-            let outcome = supervise(&mut host, *launch, received.embedded, received.descriptors);
+            let outcome = Given::sort(*launch, received.embedded, received.descriptors)
+                .and_then(|given| supervise(&mut host, given));
             host.tell(&outcome.unwrap_or_else(Report::Failed));
         }
+        Order::Contain(launch, order) => {
+            let outcome = Given::sort(*launch, received.embedded, received.descriptors)
+                .and_then(|given| docker::start(given, &order))
+                .map(|(body, reports)| Watch::new(body, Some(reports.into())).run(&mut host));
+            host.tell(&outcome.unwrap_or_else(Report::Failed));
+        }
+        // Only for the first process of a container, which has no supervisor's argument.
+        Order::Inside { .. } => {}
+    }
+}
+
+/// A payload to start, with all that came with its order.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) launch: Launch,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) embedded: Vec<EmbeddedFile>,
+    pub(crate) log: OwnedFd,
+    pub(crate) inherit: Vec<(OwnedFd, RawFd)>,
+}
+
+impl Given {
+    /// Gives each descriptor the place that the order names for it.
+    pub(crate) fn sort(
+        launch: Launch,
+        embedded: Vec<EmbeddedFile>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, Fault> {
+        let mut descriptors = descriptors.into_iter();
+        let incomplete = || Fault::plain("read the request", "descriptors are missing");
+        let log = descriptors.next().ok_or_else(incomplete)?;
+        let inherit: Vec<(OwnedFd, RawFd)> =
+            descriptors.zip(launch.inherit.iter().copied()).collect();
+        if inherit.len() != launch.inherit.len() {
+            return Err(incomplete());
+        }
+        let mounts = launch
+            .mounts
+            .iter()
+            .map(|(source, target)| Mount {
+                source: source.into(),
+                target: target.into(),
+            })
+            .collect();
+        Ok(Self {
+            launch,
+            mounts,
+            embedded,
+            log,
+            inherit,
+        })
+    }
+}
+
+/// A descriptor to read from.
+struct Source<'a>(&'a OwnedFd);
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self.0, buffer)?)
     }
 }
 
@@ -96,27 +169,14 @@ impl Host {
     }
 }
 
-fn supervise(
-    host: &mut Host,
-    launch: Launch,
-    embedded: Vec<EmbeddedFile>,
-    descriptors: Vec<OwnedFd>,
-) -> Result<Report, Fault> {
-    let mut descriptors = descriptors.into_iter();
-    let incomplete = || Fault::plain("read the request", "descriptors are missing");
-    let log = descriptors.next().ok_or_else(incomplete)?;
-    let inherit: Vec<(OwnedFd, RawFd)> = descriptors.zip(launch.inherit.iter().copied()).collect();
-    if inherit.len() != launch.inherit.len() {
-        return Err(incomplete());
-    }
-    let mounts: Vec<Mount> = launch
-        .mounts
-        .iter()
-        .map(|(source, target)| Mount {
-            source: source.into(),
-            target: target.into(),
-        })
-        .collect();
+fn supervise(host: &mut Host, given: Given) -> Result<Report, Fault> {
+    let Given {
+        launch,
+        mounts,
+        embedded,
+        log,
+        inherit,
+    } = given;
     let group = make_group(&launch)?;
     host.tell(&Report::Groups(group.directories()));
     let resources = launch.policy.effective_resources();
@@ -140,6 +200,8 @@ fn supervise(
             filters,
             log,
             inherit,
+            scene: Scene::OwnRoot,
+            own_user: true,
         };
         let habitat = Habitat::prepare(
             files,
@@ -151,7 +213,7 @@ fn supervise(
         )?;
         let newborn = habitat.populate(&group, |habitat, pipes| init::run(habitat, plan, pipes))?;
         let body = Body::with_init(newborn.pid, newborn.pidfd, group, launch.limits);
-        let end = Watch::new(body, Some(newborn.reports)).run(host);
+        let end = Watch::new(body, Some(newborn.reports.into())).run(host);
         drop(newborn.tie);
         Ok(end)
     } else {
@@ -189,8 +251,8 @@ fn make_group(launch: &Launch) -> Result<Group, Fault> {
 #[derive(Debug)]
 struct Watch {
     body: Body,
-    /// What the sandbox's init tells; none where there is no init.
-    reports: Option<PipeReader>,
+    /// What the sandbox's init tells; none where there is no init. Its end lets a container's go.
+    reports: Option<OwnedFd>,
     lines: Lines,
     running: bool,
     failure: Option<Fault>,
@@ -204,7 +266,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(body: Body, reports: Option<PipeReader>) -> Self {
+    fn new(body: Body, reports: Option<OwnedFd>) -> Self {
         Self {
             body,
             running: reports.is_none(),
@@ -239,7 +301,7 @@ impl Watch {
                 self.listen(host);
                 return self.conclude();
             }
-            if self.killing.is_some() || self.leader_gone {
+            if self.is_ending() {
                 self.body.kill();
             } else {
                 self.look();
@@ -249,7 +311,7 @@ impl Watch {
 
     /// Waits for something to do. Tells whether the host and the init have something to say.
     fn sleep(&self, host: &Host, host_lives: bool) -> (bool, bool) {
-        let timeout = if self.killing.is_some() || self.leader_gone {
+        let timeout = if self.is_ending() {
             Some(KILL_INTERVAL)
         } else if self.body.needs_watching() {
             Some(self.next_look.saturating_duration_since(Instant::now()))
@@ -321,7 +383,7 @@ impl Watch {
         let Some(reports) = &mut self.reports else {
             return;
         };
-        let open = matches!(self.lines.read(&mut *reports), Ok(true));
+        let open = matches!(self.lines.read(Source(reports)), Ok(true));
         while let Ok(Some(report)) = self.lines.next() {
             match report {
                 InitReport::Failed(fault) => self.failure = Some(fault),
@@ -333,6 +395,11 @@ impl Watch {
                 }
                 InitReport::Ended(cause) => self.end = Some(cause),
             }
+        }
+        if self.end.is_some() {
+            // While a container's account is there.
+            self.body.out_of_memory_kills(&mut self.sample);
+            self.body.usage(&mut self.sample);
         }
         if !open {
             self.reports = None;
@@ -348,6 +415,13 @@ impl Watch {
                 }
             }
         }
+        self.leader_gone |= self.body.container_has_ended();
+    }
+
+    /// Whether whatever is left of the sandbox is to be killed.
+    fn is_ending(&self) -> bool {
+        let over = self.end.is_some() || self.failure.is_some();
+        over || self.killing.is_some() || self.leader_gone
     }
 
     fn kill(&mut self, cause: ExitCause) {
@@ -376,9 +450,10 @@ impl Watch {
     }
 
     fn conclude(mut self) -> Report {
-        let out_of_memory = self.body.out_of_memory_kills() > 0;
+        let out_of_memory = self.body.out_of_memory_kills(&mut self.sample) > 0;
         let usage = self.usage();
-        // Removes the control groups, so that nothing is left when the host hears of the end.
+        // Removes the control groups, or the container, so that nothing is left when the host hears of
+        // the end.
         drop(self.body);
         if let Some(fault) = self.failure {
             return Report::Failed(fault);

@@ -18,7 +18,8 @@ use crate::native::filter::{Filters, forbid_new_privileges};
 use crate::native::identity::{Identity, drop_capabilities};
 use crate::native::init::{await_program, become_payload, die_with_parent, exit_now, failure_pipe};
 use crate::native::payload::{
-    Program, reset_signals, set_resource_limits, volunteer_for_out_of_memory,
+    Program, limit_processes_of_user, reset_signals, set_resource_limits,
+    volunteer_for_out_of_memory,
 };
 use crate::native::protocol::{Launch, to_line};
 use crate::request::{EmbeddedFile, Mount};
@@ -128,6 +129,7 @@ fn confine(
     reset_signals();
     volunteer_for_out_of_memory()?;
     set_resource_limits(&launch.limits, &launch.policy.effective_resources())?;
+    limit_processes_of_user(&launch.limits)?;
     identity.assume_outside()?;
     die_with_parent()?;
     drop_capabilities()?;

@@ -25,6 +25,10 @@ const LATER: &[SystemCall] = &[
         number: 451,
     },
     SystemCall {
+        name: "fchmodat2",
+        number: 452,
+    },
+    SystemCall {
         name: "map_shadow_stack",
         number: 453,
     },
@@ -462,10 +466,7 @@ const HERE: &[SystemCall] = calls![
 const HERE: &[SystemCall] = &[];
 
 /// Calls that not every table of the C library has, but every architecture of this program.
-const UNEVEN: &[SystemCall] = calls![
-    SYS_fchmodat2
-    SYS_kexec_file_load
-];
+const UNEVEN: &[SystemCall] = calls![SYS_kexec_file_load];
 
 /// All calls that have a name.
 pub(super) fn all() -> impl Iterator<Item = &'static SystemCall> {

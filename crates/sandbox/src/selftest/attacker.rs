@@ -3,9 +3,10 @@
 
 use std::io;
 
-use super::attacks::{ATTACKS, Control};
+use super::attacks::{ATTACKS, Attack, Control};
 use super::calls::make_each;
 use super::scene::{Bait, Role};
+use super::several::make_several;
 use crate::native::exit_with;
 
 /// The first argument that turns the launcher into an attacker.
@@ -40,8 +41,9 @@ pub(crate) fn run_if_attacker() {
     let Ok(bait) = serde_json::from_str::<Bait>(&bait) else {
         exit_with(UNKNOWN);
     };
-    let attack = ATTACKS.iter().find(|attack| attack.name == name);
+    let attack = attack_named(&name);
     let act = match (Role::named(&role), attack) {
+        (Some(Role::Several), _) => exit_with(code_of(make_several(&name, &bait))),
         (Some(Role::Calls), _) => make_each,
         (Some(Role::Attempt), Some(attack)) => attack.attempt,
         (Some(Role::Control), Some(attack)) => match attack.control {
@@ -50,18 +52,22 @@ pub(crate) fn run_if_attacker() {
         },
         _ => exit_with(UNKNOWN),
     };
-    let outcome = act(&bait);
-    exit_with(match outcome {
-        Ok(()) => 0,
-        Err(error) => code_of(&error),
-    });
+    exit_with(code_of(act(&bait)));
 }
 
-fn code_of(error: &io::Error) -> i32 {
-    error
-        .raw_os_error()
-        .filter(|code| (1..NOT_AN_ERROR).contains(code))
-        .unwrap_or(OTHER)
+pub(super) fn attack_named(name: &str) -> Option<&'static Attack> {
+    ATTACKS.iter().find(|attack| attack.name == name)
+}
+
+/// The exit code that tells how an act came out.
+pub(super) fn code_of(outcome: io::Result<()>) -> i32 {
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => error
+            .raw_os_error()
+            .filter(|code| (1..NOT_AN_ERROR).contains(code))
+            .unwrap_or(OTHER),
+    }
 }
 
 /// Whether this process may gain no privileges and stands behind a filter of system calls.

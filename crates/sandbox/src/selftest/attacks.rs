@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::scene::{Bait, GIVEN_VARIABLE, MEMORY, VOICE};
@@ -13,6 +14,7 @@ use super::touch::{
     pipe_is_readable, print_without_end, raise_capabilities, read, run, socket, socket_pair,
     store_without_end, take_loopback_down, talk_to_oneself, wait_for_ever, write_at_home,
 };
+use crate::docker::RUN_SOCKET;
 use crate::outcome::ExitCause;
 
 /// Something that an attacker does.
@@ -30,6 +32,13 @@ pub(super) struct Attack {
     pub(super) missing: Option<fn(&Bait) -> Option<&'static str>>,
 }
 
+impl Attack {
+    /// Why it cannot be made here, if it cannot.
+    pub(super) fn cannot_be_made(&self, bait: &Bait) -> Option<&'static str> {
+        self.missing.and_then(|missing| missing(bait))
+    }
+}
+
 /// How an attack must end.
 #[derive(Clone, Copy)]
 pub(super) enum Expected {
@@ -43,6 +52,21 @@ pub(super) enum Expected {
     Dies(Moment, usize),
     /// With shared memory unchanged while frozen, after so many have told that they write it.
     Freezes(usize),
+}
+
+impl Expected {
+    /// Whether an attempt that ends so was refused as it must be. What cannot be told by an end alone is
+    /// never allowed.
+    pub(super) fn allows(self, end: ExitCause) -> bool {
+        match self {
+            Self::Killed => end == ExitCause::Signaled(libc::SIGSYS),
+            Self::Errors(errors) => {
+                matches!(end, ExitCause::Exited(code) if errors.contains(&code))
+            }
+            Self::Ends(wanted) => end == wanted,
+            Self::Dies(..) | Self::Freezes(_) => false,
+        }
+    }
 }
 
 /// When processes must be gone.
@@ -82,19 +106,12 @@ const FULL: &[i32] = &[libc::ENOSPC, libc::EROFS, libc::EACCES];
 /// Nobody is there, or there are no sockets.
 const NO_NETWORK: &[i32] = &[libc::ECONNREFUSED, libc::EPERM];
 
-/// Attacks on what this backend does not have: name, target, reason.
-pub(super) const NOT_APPLICABLE: &[(&str, &str, &str)] = &[
-    (
-        "races-in-run-folder",
-        "run folder",
-        "the native backend has none: nothing of a sandbox has a path on the host's file systems",
-    ),
-    (
-        "malformed-frames",
-        "worker protocol",
-        "the sandbox reads nothing from its payload: its protocol is tested where it is spoken",
-    ),
-];
+/// Attacks on what no backend has: name, target, reason.
+pub(super) const NOT_APPLICABLE: &[(&str, &str, &str)] = &[(
+    "malformed-frames",
+    "worker protocol",
+    "the sandbox reads nothing from its payload: its protocol is tested where it is spoken",
+)];
 
 /// A path that leads to another by way of the root.
 fn dotted(path: &Path) -> PathBuf {
@@ -126,6 +143,26 @@ fn ignore_unmapped(error: io::Error) -> io::Result<()> {
     }
 }
 
+fn without_run_folder(bait: &Bait) -> Option<&'static str> {
+    (!bait.container).then_some(
+        "the native backend has none: nothing of a sandbox has a path on the host's file systems",
+    )
+}
+
+fn in_open_root(bait: &Bait) -> Option<&'static str> {
+    bait.open_root
+        .then_some("what is there is the image's, and without Landlock it can be read")
+}
+
+/// Changes names in the folder that a container shares with its supervisor.
+fn race_in_run_folder() -> io::Result<()> {
+    let folder = Path::new(RUN_SOCKET).parent().unwrap_or(Path::new("/"));
+    std::os::unix::fs::symlink("/etc", folder.join("link"))
+        .or_else(|_| std::fs::rename(RUN_SOCKET, folder.join("other")))
+        .or_else(|_| std::fs::rename(folder, "/.crusades/other"))
+        .or_else(|_| create_in(&[folder]))
+}
+
 fn without_setuid_program(bait: &Bait) -> Option<&'static str> {
     (!bait.setuid).then_some("only root can make a program that would make its caller root")
 }
@@ -150,7 +187,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         expected: Expected::Errors(HIDDEN),
         attempt: |_| read("/etc/shadow"),
         control: Control::Inside(|bait| read(bait.shown.join("file"))),
-        missing: None,
+        missing: Some(in_open_root),
     },
     Attack {
         name: "list-home-folders",
@@ -158,7 +195,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         expected: Expected::Errors(HIDDEN),
         attempt: |_| list("/root").or_else(|_| list("/home")),
         control: Control::Inside(|bait| list(&bait.shown)),
-        missing: None,
+        missing: Some(in_open_root),
     },
     Attack {
         name: "list-sys",
@@ -1101,6 +1138,22 @@ pub(super) const ATTACKS: &[Attack] = &[
             Ok(())
         }),
         missing: None,
+    },
+    Attack {
+        name: "races-in-run-folder",
+        target: "run folder",
+        expected: Expected::Errors(UNWRITABLE),
+        attempt: |_| race_in_run_folder(),
+        control: Control::Inside(write_at_home),
+        missing: Some(without_run_folder),
+    },
+    Attack {
+        name: "connect-to-supervisor",
+        target: "run folder",
+        expected: Expected::Errors(&[libc::ENOENT, libc::EACCES, libc::ECONNREFUSED]),
+        attempt: |_| UnixStream::connect(RUN_SOCKET).map(drop),
+        control: Control::Inside(talk_to_oneself),
+        missing: Some(without_run_folder),
     },
     Attack {
         name: "inherited-descriptors",

@@ -135,14 +135,14 @@ fn make_one(number: i64, argument: u64) -> io::Result<CallOutcome> {
 }
 
 /// Ends this process by a signal after a while.
-fn give_up_after(patience: Duration) {
+pub(super) fn give_up_after(patience: Duration) {
     let mut timer = libc::itimerval {
         it_interval: libc::timeval {
             tv_sec: 0,
             tv_usec: 0,
         },
         it_value: libc::timeval {
-            tv_sec: 0,
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
             tv_usec: patience.subsec_micros().into(),
         },
     };

@@ -8,6 +8,7 @@ mod attacker;
 mod attacks;
 mod calls;
 mod scene;
+mod several;
 mod touch;
 
 use std::io;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Backend;
 use crate::error::StartError;
 use crate::outcome::ExitCause;
 use crate::policy::Policy;
@@ -37,6 +39,8 @@ const FROZEN_WATCH: Duration = Duration::from_millis(50);
 pub struct SelftestOptions {
     /// The executable whose `main` calls [`crate::run_if_supervisor`]; the running one if `None`.
     pub launcher: Option<PathBuf>,
+    /// Whose sandboxes to attack.
+    pub backend: Backend,
     /// The tiers to attack.
     pub tiers: Vec<Tier>,
     /// The policy to attack.
@@ -51,6 +55,7 @@ impl SelftestOptions {
     pub fn new(tier: Tier) -> Self {
         Self {
             launcher: None,
+            backend: Backend::Native,
             tiers: vec![tier],
             policy: Policy::standard(),
             only: None,
@@ -117,8 +122,17 @@ pub fn run(
     };
     let mut results = Vec::new();
     for tier in &options.tiers {
-        for attack in ATTACKS.iter().filter(|attack| wanted(attack.name)) {
-            let (verdict, attempt, control) = judge(&mut scene, *tier, attack);
+        let attacks: Vec<&Attack> = ATTACKS.iter().filter(|one| wanted(one.name)).collect();
+        // A container takes long to start.
+        let mut judged = match options.backend {
+            Backend::Native => several::Judged::default(),
+            Backend::Docker(_) => several::judge(&mut scene, *tier, &attacks),
+        };
+        for attack in attacks {
+            let (verdict, attempt, control) = match judged.remove(attack.name) {
+                Some(known) => known,
+                None => judge(&mut scene, *tier, attack),
+            };
             results.push(AttackResult {
                 name: attack.name.into(),
                 target: attack.target.into(),
@@ -153,24 +167,27 @@ enum Seen {
     NotStarted(StartError),
 }
 
-fn judge(scene: &mut Scene, tier: Tier, attack: &Attack) -> (Verdict, String, String) {
-    if let Some(reason) = attack.missing.and_then(|missing| missing(scene.bait())) {
+/// The verdict, and what happened to the attempt and to its harmless twin.
+type Judgement = (Verdict, String, String);
+
+fn judge(scene: &mut Scene, tier: Tier, attack: &Attack) -> Judgement {
+    if let Some(reason) = attack.cannot_be_made(&scene.bait_in(tier)) {
         return (Verdict::NotApplicable, reason.into(), String::new());
     }
     let seen = match attack.expected {
-        Expected::Killed => ends(scene, tier, attack, |cause| {
-            cause == ExitCause::Signaled(libc::SIGSYS)
-        }),
-        Expected::Errors(errors) => ends(
-            scene,
-            tier,
-            attack,
-            |cause| matches!(cause, ExitCause::Exited(code) if errors.contains(&code)),
-        ),
-        Expected::Ends(wanted) => ends(scene, tier, attack, |cause| cause == wanted),
+        Expected::Killed | Expected::Errors(_) | Expected::Ends(_) => ends(scene, tier, attack),
         Expected::Dies(moment, voices) => dies(scene, tier, attack, moment, voices),
         Expected::Freezes(voices) => freezes(scene, tier, attack, voices),
     };
+    verdict(scene, seen, |scene| control(scene, tier, attack))
+}
+
+/// What follows from what was seen, and from the harmless twin.
+fn verdict(
+    scene: &mut Scene,
+    seen: Seen,
+    control: impl FnOnce(&Scene) -> Result<String, String>,
+) -> Judgement {
     let (held, attempt) = match seen {
         Seen::Refused(text) => (true, text),
         Seen::Otherwise(text) => (false, text),
@@ -183,8 +200,7 @@ fn judge(scene: &mut Scene, tier: Tier, attack: &Attack) -> (Verdict, String, St
         let text = format!("{attempt}, but a process of the host was killed");
         return (Verdict::Broken, text, String::new());
     }
-    let control = control(scene, tier, attack);
-    match (held, control) {
+    match (held, control(scene)) {
         (false, Ok(text) | Err(text)) => (Verdict::Broken, attempt, text),
         (true, Ok(text)) => (Verdict::Held, attempt, text),
         (true, Err(text)) => (Verdict::Unproven, attempt, text),
@@ -197,10 +213,7 @@ fn control(scene: &Scene, tier: Tier, attack: &Attack) -> Result<String, String>
             let stage = scene
                 .start(tier, attack.name, Role::Control)
                 .map_err(|error| error.to_string())?;
-            match stage.sandbox.wait(PATIENCE).map(|exit| exit.cause) {
-                Some(ExitCause::Exited(0)) => Ok("the same without harm succeeds inside".into()),
-                other => Err(format!("the harmless twin failed: {}", in_words(other))),
-            }
+            twin(stage.sandbox.wait(PATIENCE).map(|exit| exit.cause))
         }
         Control::Outside(made) => match made(scene.bait()) {
             Ok(()) => Ok("the host itself can do it".into()),
@@ -210,15 +223,27 @@ fn control(scene: &Scene, tier: Tier, attack: &Attack) -> Result<String, String>
     }
 }
 
+/// What the end of a harmless twin that was made inside proves.
+fn twin(end: Option<ExitCause>) -> Result<String, String> {
+    match end {
+        Some(ExitCause::Exited(0)) => Ok("the same without harm succeeds inside".into()),
+        other => Err(format!("the harmless twin failed: {}", in_words(other))),
+    }
+}
+
 /// Makes an attempt and looks how it ends.
-fn ends(scene: &Scene, tier: Tier, attack: &Attack, refused: impl Fn(ExitCause) -> bool) -> Seen {
+fn ends(scene: &Scene, tier: Tier, attack: &Attack) -> Seen {
     let stage = match scene.start(tier, attack.name, Role::Attempt) {
         Ok(stage) => stage,
         Err(error) => return Seen::NotStarted(error),
     };
-    let cause = stage.sandbox.wait(PATIENCE).map(|exit| exit.cause);
-    let text = in_words(cause);
-    if cause.is_some_and(refused) {
+    attempted(attack, stage.sandbox.wait(PATIENCE).map(|exit| exit.cause))
+}
+
+/// What the end of an attempt proves.
+fn attempted(attack: &Attack, end: Option<ExitCause>) -> Seen {
+    let text = in_words(end);
+    if end.is_some_and(|cause| attack.expected.allows(cause)) {
         Seen::Refused(text)
     } else {
         Seen::Otherwise(text)

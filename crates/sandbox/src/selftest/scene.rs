@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 use super::attacker::ATTACKER_ARGUMENT;
 use super::{SelftestError, SelftestOptions};
+use crate::backend::Backend;
+use crate::docker::own_command;
 use crate::error::StartError;
 use crate::memory::SharedMemory;
 use crate::policy::Policy;
@@ -64,6 +66,10 @@ pub(crate) struct Bait {
     pub(super) variables: Vec<String>,
     /// Whether the attacker has namespaces of its own.
     pub(super) namespaces: bool,
+    /// Whether the attacker is in a container.
+    pub(super) container: bool,
+    /// Whether the attacker may read whatever its root holds that is not the host's.
+    pub(super) open_root: bool,
     /// Whether `shown` holds a program that would make its caller root.
     pub(super) setuid: bool,
 }
@@ -75,13 +81,16 @@ pub(super) enum Role {
     Control,
     /// To make every system call.
     Calls,
+    /// To make several attempts with their harmless twins, each in a process of its own.
+    Several,
 }
 
 impl Role {
-    const ALL: [(Self, &'static str); 3] = [
+    const ALL: [(Self, &'static str); 4] = [
         (Self::Attempt, "attempt"),
         (Self::Control, "control"),
         (Self::Calls, "calls"),
+        (Self::Several, "several"),
     ];
 
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -94,6 +103,7 @@ impl Role {
             Self::Attempt => "attempt",
             Self::Control => "control",
             Self::Calls => "calls",
+            Self::Several => "several",
         }
     }
 }
@@ -103,6 +113,7 @@ impl Role {
 pub(super) struct Scene {
     bait: Bait,
     launcher: PathBuf,
+    backend: Backend,
     policy: Policy,
     victim: Child,
     // Held so that they are there to be attacked.
@@ -165,11 +176,14 @@ impl Scene {
                 .filter_map(|(name, _)| name.into_string().ok())
                 .collect(),
             namespaces: true,
+            container: options.backend != Backend::Native,
+            open_root: false,
             setuid,
         };
         Ok(Self {
             bait,
             launcher,
+            backend: options.backend.clone(),
             policy: options.policy.clone(),
             victim,
             _folder: folder,
@@ -182,12 +196,22 @@ impl Scene {
         &self.bait
     }
 
+    /// The same for an attacker in this tier.
+    pub(super) fn bait_in(&self, tier: Tier) -> Bait {
+        let container = self.bait.container;
+        Bait {
+            namespaces: container || tier != Tier::Three,
+            open_root: container && tier != Tier::One,
+            ..self.bait.clone()
+        }
+    }
+
     /// Whether the process to be attacked is as it was.
     pub(super) fn victim_lives(&mut self) -> bool {
         matches!(self.victim.try_wait(), Ok(None))
     }
 
-    /// Starts an attacker.
+    /// Starts an attacker for one attack, or for several whose names are divided by commas.
     pub(super) fn start(&self, tier: Tier, name: &str, role: Role) -> Result<Stage, StartError> {
         let host = |operation| move |source| StartError::Host { operation, source };
         let memory =
@@ -197,27 +221,30 @@ impl Scene {
             .as_fd()
             .try_clone_to_owned()
             .map_err(host("copy a descriptor"))?;
-        let mut bait = self.bait.clone();
-        bait.namespaces = tier != Tier::Three;
-        // Without a root of its own the attacker finds things only where they are.
-        let program = if bait.namespaces {
-            Path::new(PROGRAM)
+        let bait = self.bait_in(tier);
+        let mut request = SandboxRequest::under(self.policy.clone(), PROGRAM);
+        request.backend = self.backend.clone();
+        request.mounts = vec![Mount::in_place(&self.bait.shown)];
+        if let [program, arguments @ ..] = own_command()
+            && bait.container
+        {
+            // It is there already, with all that it needs.
+            request.program = program.into();
+            request.arguments = arguments.iter().map(Into::into).collect();
         } else {
-            &self.launcher
-        };
-        let mut request = SandboxRequest::under(self.policy.clone(), program);
-        request.mounts = vec![
-            Mount {
+            // Without a root of its own the attacker finds things only where they are.
+            if !bait.namespaces {
+                request.program.clone_from(&self.launcher);
+            }
+            request.mounts.push(Mount {
                 source: self.launcher.clone(),
-                target: program.to_owned(),
-            },
-            Mount::in_place(&self.bait.shown),
-        ];
+                target: request.program.clone(),
+            });
+        }
         let bait = serde_json::to_string(&bait)
             .map_err(|error| host("write what the attacker is told")(error.into()))?;
-        request.arguments = [ATTACKER_ARGUMENT, role.name(), name, &bait]
-            .map(Into::into)
-            .to_vec();
+        let own = [ATTACKER_ARGUMENT, role.name(), name, &bait].map(Into::into);
+        request.arguments.extend(own);
         request.environment = vec![(GIVEN_VARIABLE.into(), "given".into())];
         request.inherit = vec![(shared, MEMORY), (theirs.into(), VOICE)];
         request.limits = Limits {

@@ -3,6 +3,10 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod calls;
+pub(crate) mod engine;
+pub(crate) mod leaks;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
