@@ -24,6 +24,9 @@ const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 /// Packages of Debian and Ubuntu that bring the engine.
 const PACKAGES: [&str; 2] = ["docker.io", "iptables"];
 
+/// Asks an engine whether it is one.
+const PING: &[u8] = b"GET /_ping HTTP/1.0\r\n\r\n";
+
 /// How long a private engine may take to start; it takes less than a second.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -203,7 +206,7 @@ fn ping(socket: &Path) -> Result<(), String> {
     let ask = || -> std::io::Result<String> {
         let mut engine = UnixStream::connect(socket)?;
         engine.set_read_timeout(Some(START_PATIENCE))?;
-        engine.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
+        engine.write_all(PING)?;
         let mut answer = String::new();
         engine.read_to_string(&mut answer)?;
         Ok(answer)
@@ -226,7 +229,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::path::Path;
 
-    use super::{Engine, is_root, ping, socket_of};
+    use super::{Engine, PING, is_root, ping, socket_of};
     use crate::tools;
 
     #[test]
@@ -239,7 +242,7 @@ mod tests {
             let listener = listener.try_clone().unwrap();
             let answering = std::thread::spawn(move || {
                 let (mut connection, _) = listener.accept().unwrap();
-                connection.read_exact(&mut [0; 24]).unwrap();
+                connection.read_exact(&mut [0; PING.len()]).unwrap();
                 connection.write_all(answer.as_bytes()).unwrap();
             });
             assert_eq!(ping(&socket).is_ok(), expected, "{answer}");
