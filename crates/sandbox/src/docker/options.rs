@@ -126,10 +126,12 @@ pub(crate) fn create_body(plan: &ContainerPlan<'_>) -> Result<ContainerCreateBod
                     .map(|folder| {
                         Ok((
                             text(&folder.path)?,
-                            // Compiled kernels are loaded from there, as natively.
+                            // Executable: compiled kernels are loaded from there, as natively. The
+                            // owner is named because a folder that the image has at this place
+                            // lends its mode to the new one.
                             format!(
-                                "rw,exec,nosuid,nodev,mode=1777,size={},nr_inodes={}",
-                                plan.limits.storage_bytes, files.most_files
+                                "rw,exec,nosuid,nodev,mode=1777,uid={0},gid={0},size={1},nr_inodes={2}",
+                                plan.user, plan.limits.storage_bytes, files.most_files
                             ),
                         ))
                     })

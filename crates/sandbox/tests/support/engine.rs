@@ -151,6 +151,8 @@ fn image_of_this_machine() -> String {
         for folder in ["home/someone", "root", "etc"] {
             fs::create_dir_all(root.path().join(folder)).expect("make a folder");
         }
+        // A folder that only its owner may write, where the sandbox has one of its own.
+        fs::create_dir_all(root.path().join("scratch")).expect("make a folder");
         let shadow = root.path().join("etc/shadow");
         fs::write(&shadow, "nobody:!::::::\n").expect("write");
         super::open_to_all(&shadow, 0o640);
