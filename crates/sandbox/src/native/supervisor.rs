@@ -299,6 +299,10 @@ impl Watch {
             if self.leader_gone && self.body.is_empty() {
                 // What was written before the end has not been read if both came together.
                 self.listen(host);
+                if self.killing == Some(ExitCause::LogFlood) && !self.running {
+                    // Whoever floods the log runs, though the init was killed before it said so.
+                    self.note_running(host);
+                }
                 return self.conclude();
             }
             if self.is_ending() {
@@ -387,12 +391,7 @@ impl Watch {
         while let Ok(Some(report)) = self.lines.next() {
             match report {
                 InitReport::Failed(fault) => self.failure = Some(fault),
-                InitReport::Running => {
-                    self.running = true;
-                    host.tell(&Report::Running {
-                        init: self.body.leader().as_raw_nonzero().get(),
-                    });
-                }
+                InitReport::Running => self.note_running(host),
                 InitReport::Ended(cause) => self.end = Some(cause),
             }
         }
@@ -404,6 +403,13 @@ impl Watch {
         if !open {
             self.reports = None;
         }
+    }
+
+    fn note_running(&mut self, host: &mut Host) {
+        self.running = true;
+        host.tell(&Report::Running {
+            init: self.body.leader().as_raw_nonzero().get(),
+        });
     }
 
     fn reap(&mut self) {
