@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crusades_core::hparams::ModelDtype;
 use crusades_core::{ErrorCode, Fault};
-use crusades_scan::Policy;
+use crusades_scan::{Policy, ScanReport};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -78,6 +78,18 @@ pub enum ScanVerdict {
     Accepted,
     /// It found something.
     Refused,
+}
+
+impl ScanVerdict {
+    /// What this scan says.
+    #[must_use]
+    pub fn of(scanned: &ScanReport) -> Self {
+        if scanned.accepted() {
+            Self::Accepted
+        } else {
+            Self::Refused
+        }
+    }
 }
 
 /// What becomes of a submission when it is run.
@@ -282,11 +294,7 @@ impl Case {
             length: self.source.len() as u64,
         };
         let scanned = scan(submission, policy, 1);
-        let scan_verdict = if scanned.accepted() {
-            ScanVerdict::Accepted
-        } else {
-            ScanVerdict::Refused
-        };
+        let scan_verdict = ScanVerdict::of(&scanned);
         let report = match Admitted::unscanned(submission) {
             Ok(admitted) => round.judge(submission, &admitted, observer),
             Err(report) => *report,

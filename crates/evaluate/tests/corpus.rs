@@ -27,11 +27,7 @@ fn every_submission_of_the_corpus_meets_the_scan_as_expected() {
             length: case.source.len() as u64,
         };
         let scanned = scan(submission, &policy, 1);
-        let found = if scanned.accepted() {
-            ScanVerdict::Accepted
-        } else {
-            ScanVerdict::Refused
-        };
+        let found = ScanVerdict::of(&scanned);
         let first = scanned.findings.first();
         if found != case.expected.scan {
             surprises.push(format!("{file}: {found:?}, {first:?}"));
