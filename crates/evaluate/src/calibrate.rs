@@ -7,8 +7,8 @@ mod separation;
 mod variants;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::Mutex;
 use std::time::Instant as Timer;
 
 use crusades_core::Hparams;
@@ -24,6 +24,7 @@ use crate::calibration::{
 };
 use crate::judge::{Admitted, Submission};
 use crate::limits::tensor_limit;
+use crate::parallel::{in_parallel, locked};
 use crate::report::{Outcome, Report, RunRecord, TensorRecord};
 use crate::round::{Event, Round};
 
@@ -143,49 +144,29 @@ fn run_all(
     jobs: usize,
     observer: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Vec<Report> {
-    let next = AtomicUsize::new(0);
     let told = Mutex::new(observer);
-    let reports = Mutex::new(BTreeMap::new());
     let tell = |event: Event<'_>| (locked(&told))(event);
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(variant) = variants.get(index) else {
-                return;
-            };
-            let number = index + 1;
-            let name = format!("variant {number} of {}: {}", variants.len(), variant.name);
-            tell(Event::Started(&format!("Measured {name}")));
-            let began = Timer::now();
-            let report = run(round, variant);
-            let outcome = observe(&report, variant);
-            let what = match &outcome {
-                Ok(_) => format!("Measured {name}"),
-                Err(reason) => format!("Left out {name} ({reason})"),
-            };
-            tell(Event::Finished {
-                what: &what,
-                seconds: began.elapsed().as_secs_f64(),
-            });
-            if outcome.is_err() && variant.name == BASELINE_VARIANT {
-                next.store(variants.len(), Ordering::Relaxed);
-            }
-            locked(&reports).insert(index, report);
+    in_parallel(variants, jobs, |index, variant| {
+        let number = index + 1;
+        let name = format!("variant {number} of {}: {}", variants.len(), variant.name);
+        tell(Event::Started(&format!("Measured {name}")));
+        let began = Timer::now();
+        let report = run(round, variant);
+        let outcome = observe(&report, variant);
+        let what = match &outcome {
+            Ok(_) => format!("Measured {name}"),
+            Err(reason) => format!("Left out {name} ({reason})"),
+        };
+        tell(Event::Finished {
+            what: &what,
+            seconds: began.elapsed().as_secs_f64(),
+        });
+        if outcome.is_err() && variant.name == BASELINE_VARIANT {
+            ControlFlow::Break(report)
+        } else {
+            ControlFlow::Continue(report)
         }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(work);
-        }
-    });
-    let reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // Variants are taken in order, so that there is no gap before the last report.
-    reports.into_values().collect()
-}
-
-/// What `mutex` holds. A thread that panicked has shown it; what the others found is whole.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    })
 }
 
 fn run(round: &Round, variant: &Variant) -> Report {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crusades_core::hparams::ModelDtype;
-use crusades_evaluate::Round;
 use crusades_evaluate::trial::{self, Case, Family, Finding};
+use crusades_evaluate::{Round, in_parallel};
 use crusades_scan::Policy;
 use serde::Serialize;
 
@@ -124,30 +124,14 @@ fn judge_all(
     jobs: usize,
     console: &Console,
 ) -> Vec<Finding> {
-    let next = AtomicUsize::new(0);
-    let findings = Mutex::new(Vec::with_capacity(cases.len()));
-    let work = || {
-        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let finding = case.run(round, policy, &mut |_| ());
-            // A thread that panicked has shown it; what the others found is whole.
-            let mut findings = findings
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            findings.push(finding);
-            if let Some(finding) = findings.last() {
-                let number = findings.len();
-                console.say(&format!("[{number}/{}] {}", cases.len(), in_words(finding)));
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(work);
-        }
-    });
-    findings
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    let judged = AtomicUsize::new(0);
+    in_parallel(cases, jobs, |_, case| {
+        let finding = case.run(round, policy, &mut |_| ());
+        let number = judged.fetch_add(1, Ordering::Relaxed) + 1;
+        let line = in_words(&finding);
+        console.say(&format!("[{number}/{}] {line}", cases.len()));
+        ControlFlow::Continue(finding)
+    })
 }
 
 /// One line on one submission.
